@@ -1,0 +1,64 @@
+//! The vocabulary of Abide as types: identifiers, records, states, rules and every wire shape.
+//!
+//! This crate does no I/O, starts no task and knows no framework; every other crate may use it.
+//! A wire shape exists exactly once, here: the store persists these records, the API serialises
+//! them, the client parses them.
+
+mod agent;
+mod event;
+mod ids;
+mod json;
+mod problem;
+mod runtime;
+mod session;
+mod step;
+mod timestamp;
+mod worker;
+
+pub use agent::{Agent, AgentChanges, AgentStatus, NewAgent};
+pub use event::{Event, EventKind, NewEvent};
+pub use ids::{AgentId, EventId, InvalidId, SessionId, StepId, WorkerId, new_uuid};
+pub use json::{JsonObject, NotAnObject};
+pub use problem::{FieldError, Problem, ProblemCode};
+pub use runtime::{Runtime, UnknownRuntime};
+pub use session::{
+    NewSession, RuntimeBackend, Session, SessionChanges, SessionFilter, SessionStatus, Workspace,
+    WorkspaceKind,
+};
+pub use step::{
+    MimeBundle, NewStep, OutputView, Step, StepError, StepFilter, StepOutcome, StepResult,
+    StepStatus, SubmitStep, VIEW_HEAD_BYTES, VIEW_TAIL_BYTES,
+};
+pub use timestamp::Timestamp;
+pub use worker::{Exit, NewWorker, Worker, WorkerKind, WorkerState};
+
+/// A closed set that is spelled the same in JSON, in the database and in a query string.
+///
+/// `parse` is exact (case-sensitive), as the session service's contract asks.
+#[macro_export]
+macro_rules! closed_set {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        pub enum $name {
+            $($(#[$vmeta])* #[serde(rename = $text)] $variant,)+
+        }
+        impl $name {
+            /// Every member, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The spelling on the wire and in the store.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+            /// Exact, case-sensitive inverse of [`Self::as_str`].
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
