@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Records and the event log of Abide: agents, sessions, steps, workers and events, on SQLite.
+//!
+//! What it guarantees:
+//! - A change and the event that tells of it commit together, and a call answers only after the
+//!   commit. [`Synchronous`] says what a commit survives.
+//! - Event sequence numbers are given in commit order by the one writer: a reader that has seen
+//!   `n` will never find a new event at or below `n`. [`Store::watch_events`] tells of new ones.
+//! - Dropping the future of a change does not undo the change; it only loses the answer.
+//! - Reads run on the calling thread, in parallel with the writer, and see every change that was
+//!   answered before they began.
+//! - JSON that clients sent comes back to the letter.
+//!
+//! What it does not know: HTTP, processes, limits. Limits on sizes and counts are the caller's.
+
+mod agents;
+mod checkpoint;
+mod error;
+mod events;
+mod open;
+mod readers;
+mod rows;
+mod sessions;
+mod steps;
+mod store;
+mod workers;
+mod writer;
+
+pub use error::{Cause, OpenError, StoreError};
+pub use events::EventFilter;
+pub use open::{Clock, SCHEMA_VERSION, StoreOptions, Synchronous};
+pub use sessions::{Created, RequestKey};
+pub use steps::{Accepted, OutputRange, UnfinishedStep};
+pub use store::Store;

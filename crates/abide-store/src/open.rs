@@ -1,0 +1,202 @@
+//! From a path to a checked, migrated database.
+
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_model::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::OpenError;
+
+/// `abid` in ASCII; the file's `application_id`.
+const APPLICATION_ID: i64 = 0x6162_6964;
+
+/// The schema, version by version; a released entry never changes.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_records.sql")];
+
+/// The schema version this program writes.
+#[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// How long a connection waits for another program's lock (a backup, a shell).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the store takes the time from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What a commit survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Synchronous {
+    /// The end of this process, however sudden, but not always the end of the machine: power
+    /// loss may take the last moments, never the consistency of what is left.
+    #[default]
+    Normal,
+    /// Power loss too: every commit waits for the disk. Changes that wait together share it.
+    Full,
+}
+
+/// How to open a store.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// See [`Synchronous`].
+    pub synchronous: Synchronous,
+    /// Time of records and events.
+    pub clock: Clock,
+    /// Databases up to this many bytes are checked whole when opened. The check reads every
+    /// page; larger ones are checked on request, by [`crate::Store::verify`].
+    pub check_up_to_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            synchronous: Synchronous::Normal,
+            clock: Arc::new(Timestamp::now),
+            check_up_to_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// Opens, checks and migrates; the connection returned is the writer's.
+pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Connection, OpenError> {
+    let size = prepare_file(path).map_err(|source| OpenError::File {
+        path: path.into(),
+        source,
+    })?;
+    let failed = |operation| move |error| open_error(path, operation, error);
+
+    let mut connection = connect(path).map_err(failed("open the database"))?;
+    let found = recognise(path, &connection)?;
+    if found > 0 && size <= options.check_up_to_bytes {
+        let problems = quick_check(&connection, 1).map_err(failed("check the database"))?;
+        if let Some(detail) = problems.into_iter().next() {
+            return Err(OpenError::Corrupted {
+                path: path.into(),
+                detail,
+            });
+        }
+    }
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(failed("switch to write-ahead logging"))?;
+    if mode != "wal" {
+        return Err(OpenError::NoWriteAheadLog { path: path.into() });
+    }
+    migrate(&mut connection, found)?;
+    configure_writer(&connection, options).map_err(failed("configure the database"))?;
+    Ok(connection)
+}
+
+/// A connection with what every connection needs.
+pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // Each connection is used by one thread at a time: no mutex of SQLite's own.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    Ok(connection)
+}
+
+/// Up to `limit` problems; empty when the database is sound.
+pub(crate) fn quick_check(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(&format!("PRAGMA quick_check({limit})"))?;
+    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+    lines
+        .filter(|line| !matches!(line, Ok(text) if text == "ok"))
+        .collect()
+}
+
+/// Creates the file if need be, for its owner only (SQLite gives its side files the same mode),
+/// and tells its size.
+fn prepare_file(path: &Path) -> std::io::Result<u64> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(metadata.len())
+}
+
+/// The schema version of an Abide database (0: empty file), or why it is not for us.
+fn recognise(path: &Path, connection: &Connection) -> Result<i64, OpenError> {
+    let read = || -> rusqlite::Result<(i64, i64, bool)> {
+        let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let inhabited =
+            connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| {
+                row.get(0)
+            })?;
+        Ok((
+            number("application_id")?,
+            number("user_version")?,
+            inhabited,
+        ))
+    };
+    let (application, version, inhabited) =
+        read().map_err(|error| open_error(path, "read the database", error))?;
+    if inhabited && application != APPLICATION_ID {
+        return Err(OpenError::NotAbide { path: path.into() });
+    }
+    if version > SCHEMA_VERSION {
+        return Err(OpenError::NewerSchema {
+            found: version,
+            supported: SCHEMA_VERSION,
+        });
+    }
+    Ok(version)
+}
+
+/// Takes the schema from version `found` to [`SCHEMA_VERSION`], one transaction a step.
+fn migrate(connection: &mut Connection, found: i64) -> Result<(), OpenError> {
+    for (version, sql) in (1..)
+        .zip(MIGRATIONS)
+        .filter(|(version, _)| *version > found)
+    {
+        (|| {
+            let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            step.execute_batch(sql)?;
+            step.pragma_update(None, "application_id", APPLICATION_ID)?;
+            step.pragma_update(None, "user_version", version)?;
+            step.commit()
+        })()
+        .map_err(|error| OpenError::Migration {
+            version,
+            source: Arc::new(error),
+        })?;
+    }
+    Ok(())
+}
+
+fn configure_writer(connection: &Connection, options: &StoreOptions) -> rusqlite::Result<()> {
+    let synchronous = match options.synchronous {
+        Synchronous::Normal => "normal",
+        Synchronous::Full => "full",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // The checkpoint thread does it, so that no change waits for it.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
+fn open_error(path: &Path, operation: &'static str, error: rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Corrupted {
+            path: path.into(),
+            detail: error.to_string(),
+        },
+        _ => OpenError::Database {
+            operation,
+            source: Arc::new(error),
+        },
+    }
+}

@@ -1,0 +1,351 @@
+//! Steps.
+//!
+//! The store knows a step as accepted or ended. Which step runs at the moment is known to who
+//! runs it; until the outcome is recorded a step is `queued` here, and its queue position is the
+//! number of unfinished steps before it.
+
+use abide_model::{
+    EventKind, NewStep, OutputView, SessionId, Step, StepFilter, StepId, StepOutcome, StepStatus,
+    Timestamp, VIEW_TAIL_BYTES,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::events::Aggregate;
+use crate::sessions;
+use crate::writer::Change;
+use crate::{Store, StoreError, rows};
+
+/// The answer to [`Store::accept_step`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Accepted {
+    /// It was recorded now.
+    New(Step),
+    /// It had been recorded before, and is as shown.
+    Existing(Step),
+}
+
+/// A step that was accepted and has no outcome yet.
+#[derive(Debug, Clone)]
+pub struct UnfinishedStep {
+    /// See [`Step::sequence`].
+    pub sequence: i64,
+    /// As it was accepted.
+    pub step: NewStep,
+}
+
+/// Where a step's output is in its worker's journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputRange {
+    /// Output offset of its first byte.
+    pub start: u64,
+    /// Output offset after its last byte.
+    pub end: u64,
+}
+
+/// Ends with the bodies of the output, as the table does.
+const COLUMNS: &str = "id, session_id, sequence, status, code, timeout_ms, created_at, started_at, \
+                       finished_at, result, error, exit, stdout_bytes, stderr_bytes, \
+                       CASE WHEN finished_at IS NULL THEN (\
+                         SELECT count(*) FROM steps AS earlier \
+                         WHERE earlier.session_id = steps.session_id \
+                           AND earlier.sequence < steps.sequence \
+                           AND earlier.finished_at IS NULL\
+                       ) ELSE 0 END, \
+                       stdout_head, stdout_tail, stderr_head, stderr_tail";
+
+impl Store {
+    /// Records a step at the end of its session's queue, or finds the one of the same id. Event
+    /// when it is new: `step.accepted`.
+    ///
+    /// Errors: [`StoreError::SessionMissing`], [`StoreError::StepElsewhere`].
+    pub async fn accept_step(&self, new: NewStep) -> Result<Accepted, StoreError> {
+        self.write("accept a step", move |change| accept(change, &new))
+            .await
+    }
+
+    /// Records how a step ended. False: nothing was left to record, because it had ended before
+    /// (the first outcome stays) or there is no such step. Event: `step.completed`.
+    ///
+    /// Errors: [`StoreError::NotTerminal`].
+    pub async fn finish_step(
+        &self,
+        session_id: SessionId,
+        outcome: StepOutcome,
+    ) -> Result<bool, StoreError> {
+        if !outcome.status.is_terminal() {
+            return Err(StoreError::NotTerminal(outcome.id, outcome.status));
+        }
+        self.write("finish a step", move |change| {
+            finish(change, session_id, &outcome)
+        })
+        .await
+    }
+
+    /// One step of a session.
+    pub async fn step(
+        &self,
+        session_id: SessionId,
+        id: StepId,
+    ) -> Result<Option<Step>, StoreError> {
+        self.read("read a step", |connection| {
+            Ok(find(connection, id)?.filter(|step| step.session_id == session_id))
+        })
+    }
+
+    /// A session's steps, oldest first.
+    pub async fn steps(
+        &self,
+        session_id: SessionId,
+        filter: StepFilter,
+    ) -> Result<Vec<Step>, StoreError> {
+        self.read("list steps", |connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM steps WHERE session_id = ?1 AND sequence > ?2 \
+                     ORDER BY sequence LIMIT ?3"
+                ))?
+                .query_map(
+                    params![session_id.0, filter.after, filter.limit.max(0)],
+                    step,
+                )?
+                .collect()
+        })
+    }
+
+    /// Steps without an outcome, of one session or of all, in order within each session.
+    pub async fn unfinished_steps(
+        &self,
+        session_id: Option<SessionId>,
+    ) -> Result<Vec<UnfinishedStep>, StoreError> {
+        let condition = if session_id.is_some() {
+            "session_id = ?1"
+        } else {
+            "?1 IS NULL"
+        };
+        let sql = format!(
+            "SELECT sequence, id, session_id, code, stdin, timeout_ms, created_at FROM steps \
+             WHERE finished_at IS NULL AND {condition} ORDER BY session_id, sequence"
+        );
+        self.read("list unfinished steps", |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement
+                .query_map([session_id.map(|id| id.0)], unfinished)?
+                .collect()
+        })
+    }
+
+    /// Where a step's output is; `None` until it has ended, and for an unknown step.
+    pub async fn step_output_range(&self, id: StepId) -> Result<Option<OutputRange>, StoreError> {
+        self.read("read a step's output range", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT output_start, output_end FROM steps \
+                     WHERE id = ?1 AND finished_at IS NOT NULL",
+                )?
+                .query_row([id.0], |row| {
+                    Ok(OutputRange {
+                        start: rows::count(row, 0)?,
+                        end: rows::count(row, 1)?,
+                    })
+                })
+                .optional()
+        })
+    }
+}
+
+fn accept(change: &Change<'_>, new: &NewStep) -> Result<Accepted, Failure> {
+    if let Some(step) = find(change.connection(), new.id)? {
+        return if step.session_id == new.session_id {
+            Ok(Accepted::Existing(step))
+        } else {
+            Err(StoreError::StepElsewhere(new.id).into())
+        };
+    }
+    if !sessions::exists(change, new.session_id)? {
+        return Err(StoreError::SessionMissing(new.session_id).into());
+    }
+    let (sequence, waiting): (i64, u32) = change
+        .statement(
+            "SELECT coalesce((SELECT max(sequence) FROM steps WHERE session_id = ?1), 0) + 1, \
+             (SELECT count(*) FROM steps WHERE session_id = ?1 AND finished_at IS NULL)",
+        )?
+        .query_row([new.session_id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    change.execute(
+        "INSERT INTO steps (id, session_id, sequence, status, code, stdin, timeout_ms, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            new.id.0,
+            new.session_id.0,
+            sequence,
+            StepStatus::Queued.as_str(),
+            new.code,
+            new.stdin,
+            new.timeout_ms.map(u64::cast_signed),
+            new.created_at.as_micros(),
+        ],
+    )?;
+
+    #[derive(Serialize)]
+    struct Payload {
+        step_id: StepId,
+        sequence: i64,
+    }
+    let payload = Payload {
+        step_id: new.id,
+        sequence,
+    };
+    let about = Aggregate::Session(new.session_id);
+    change.record(EventKind::StepAccepted, about, change.now(), &payload, None)?;
+    Ok(Accepted::New(Step {
+        id: new.id,
+        session_id: new.session_id,
+        sequence,
+        status: StepStatus::Queued,
+        code: new.code.clone(),
+        stdout: String::new(),
+        stderr: String::new(),
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        truncated: false,
+        result: None,
+        error: None,
+        exit: None,
+        timeout_ms: new.timeout_ms,
+        created_at: new.created_at,
+        started_at: None,
+        finished_at: None,
+        duration_ms: None,
+        queue_position: waiting,
+    }))
+}
+
+fn finish(
+    change: &Change<'_>,
+    session_id: SessionId,
+    outcome: &StepOutcome,
+) -> Result<bool, Failure> {
+    let sequence: Option<i64> = change
+        .statement(
+            "UPDATE steps SET status = ?3, started_at = ?4, finished_at = ?5, result = ?6, \
+             error = ?7, exit = ?8, stdout_bytes = ?9, stderr_bytes = ?10, output_start = ?11, \
+             output_end = ?12, stdout_head = ?13, stdout_tail = ?14, stderr_head = ?15, \
+             stderr_tail = ?16 \
+             WHERE id = ?1 AND session_id = ?2 AND finished_at IS NULL RETURNING sequence",
+        )?
+        .query_row(
+            params![
+                outcome.id.0,
+                session_id.0,
+                outcome.status.as_str(),
+                outcome.started_at.map(Timestamp::as_micros),
+                outcome.finished_at.as_micros(),
+                rows::json_text(outcome.result.as_ref())?,
+                rows::json_text(outcome.error.as_ref())?,
+                rows::json_text(outcome.exit.as_ref())?,
+                outcome.stdout.bytes.cast_signed(),
+                outcome.stderr.bytes.cast_signed(),
+                outcome.output_start.cast_signed(),
+                outcome.output_end.cast_signed(),
+                outcome.stdout.head,
+                kept_tail(&outcome.stdout),
+                outcome.stderr.head,
+                kept_tail(&outcome.stderr),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(sequence) = sequence else {
+        return Ok(false);
+    };
+
+    #[derive(Serialize)]
+    struct Payload {
+        step_id: StepId,
+        sequence: i64,
+        status: StepStatus,
+        stdout_bytes: u64,
+        stderr_bytes: u64,
+    }
+    let payload = Payload {
+        step_id: outcome.id,
+        sequence,
+        status: outcome.status,
+        stdout_bytes: outcome.stdout.bytes,
+        stderr_bytes: outcome.stderr.bytes,
+    };
+    let about = Aggregate::Session(session_id);
+    change.record(
+        EventKind::StepCompleted,
+        about,
+        change.now(),
+        &payload,
+        None,
+    )?;
+    Ok(true)
+}
+
+/// A view's tail is trimmed lazily, so it may hold more than what is shown.
+fn kept_tail(view: &OutputView) -> &[u8] {
+    &view.tail[view.tail.len().saturating_sub(VIEW_TAIL_BYTES)..]
+}
+
+fn find(connection: &Connection, id: StepId) -> rusqlite::Result<Option<Step>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM steps WHERE id = ?1"))?
+        .query_row([id.0], step)
+        .optional()
+}
+
+fn unfinished(row: &Row<'_>) -> rusqlite::Result<UnfinishedStep> {
+    Ok(UnfinishedStep {
+        sequence: row.get(0)?,
+        step: NewStep {
+            id: StepId(row.get(1)?),
+            session_id: SessionId(row.get(2)?),
+            code: row.get(3)?,
+            stdin: row.get(4)?,
+            timeout_ms: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+            created_at: rows::time(row, 6)?,
+        },
+    })
+}
+
+fn step(row: &Row<'_>) -> rusqlite::Result<Step> {
+    let stdout = view(row, 12, 15)?;
+    let stderr = view(row, 13, 17)?;
+    let (started_at, finished_at) = (rows::optional_time(row, 7)?, rows::optional_time(row, 8)?);
+    Ok(Step {
+        id: StepId(row.get(0)?),
+        session_id: SessionId(row.get(1)?),
+        sequence: row.get(2)?,
+        status: rows::member(row, 3, StepStatus::parse)?,
+        code: row.get(4)?,
+        stdout: stdout.text(),
+        stderr: stderr.text(),
+        stdout_bytes: stdout.bytes,
+        stderr_bytes: stderr.bytes,
+        truncated: stdout.omitted() > 0 || stderr.omitted() > 0,
+        result: rows::json(row, 9)?,
+        error: rows::json(row, 10)?,
+        exit: rows::json(row, 11)?,
+        timeout_ms: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+        created_at: rows::time(row, 6)?,
+        started_at,
+        finished_at,
+        duration_ms: started_at
+            .zip(finished_at)
+            .map(|(start, end)| (end.as_micros() - start.as_micros()) as f64 / 1_000.0),
+        queue_position: row.get(14)?,
+    })
+}
+
+/// Head and tail are in the columns `body` and the one after it.
+fn view(row: &Row<'_>, bytes: usize, body: usize) -> rusqlite::Result<OutputView> {
+    Ok(OutputView {
+        head: row.get::<_, Option<Vec<u8>>>(body)?.unwrap_or_default(),
+        tail: row.get::<_, Option<Vec<u8>>>(body + 1)?.unwrap_or_default(),
+        bytes: rows::count(row, bytes)?,
+    })
+}
