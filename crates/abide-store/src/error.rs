@@ -106,8 +106,13 @@ pub enum StoreError {
     #[error("the DID {0:?} is taken")]
     DidTaken(String),
     /// A session of this name exists.
-    #[error("the session name {0:?} is taken")]
-    NameTaken(String),
+    #[error("the session name {name:?} is taken")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        existing: SessionId,
+    },
     /// The step id was used in another session.
     #[error("step id {0} was used in another session")]
     StepElsewhere(StepId),

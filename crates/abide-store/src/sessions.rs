@@ -176,10 +176,18 @@ fn create(
     if exists(change, new.id)? {
         return Err(StoreError::IdTaken(new.id.0).into());
     }
-    if let Some(name) = &new.name
-        && change.exists("SELECT 1 FROM sessions WHERE name = ?1", [name])?
-    {
-        return Err(StoreError::NameTaken(name.clone()).into());
+    if let Some(name) = &new.name {
+        let holder = change
+            .statement("SELECT id FROM sessions WHERE name = ?1")?
+            .query_row([name], |row| row.get(0).map(SessionId))
+            .optional()?;
+        if let Some(existing) = holder {
+            return Err(StoreError::NameTaken {
+                name: name.clone(),
+                existing,
+            }
+            .into());
+        }
     }
     let session = started(new, change.now());
     change.execute(

@@ -121,13 +121,14 @@ impl Store {
     }
 
     /// How many sessions there are; does not touch the database.
-    pub fn count_sessions(&self) -> u64 {
+    pub async fn count_sessions(&self) -> Result<u64, StoreError> {
         // Counts of committed changes only, so it is never below zero.
-        self.shared
+        Ok(self
+            .shared
             .sessions
             .load(Ordering::Relaxed)
             .max(0)
-            .cast_unsigned()
+            .cast_unsigned())
     }
 
     /// Reads, on the calling thread.

@@ -1,0 +1,62 @@
+//! What any implementation of the store must do, as functions over one.
+//!
+//! Each gets a store of its own, empty. [`crate::sqlite`] runs them all on SQLite; another
+//! database runs the same list through [`for_each_conformance_test`].
+
+pub(crate) mod agents;
+pub(crate) mod events;
+pub(crate) mod sessions;
+pub(crate) mod steps;
+pub(crate) mod workers;
+
+/// Calls `$run!{ module: test, test, …; module: … }` with every conformance test.
+macro_rules! for_each_conformance_test {
+    ($run:ident) => {
+        $run! {
+            agents:
+                create_answers_the_record,
+                conflicts_are_named,
+                list_is_newest_first_by_status_with_offset,
+                update_replaces_what_is_given,
+                empty_update_changes_nothing,
+                delete_spares_owners_of_sessions,
+                ensure_finds_the_oldest_or_creates;
+            sessions:
+                create_answers_the_record,
+                conflicts_are_named,
+                json_comes_back_to_the_letter,
+                expiry_follows_ttl,
+                names_address_sessions,
+                lists_filter_and_page,
+                update_replaces_what_is_given,
+                update_names_what_the_request_named,
+                empty_update_changes_nothing,
+                delete_takes_steps_and_workers,
+                idempotency_key_creates_once,
+                count_follows;
+            steps:
+                accept_numbers_and_queues,
+                repeated_id_finds_the_first,
+                conflicts_are_named,
+                finish_records_once,
+                large_output_shows_head_and_tail,
+                unfinished_come_in_order_with_input,
+                lists_page_by_sequence;
+            workers:
+                generations_grow,
+                conflicts_are_named,
+                exit_is_recorded_once,
+                crash_marks_the_session,
+                crash_of_a_predecessor_does_not,
+                crash_leaves_ended_sessions_alone,
+                restart_revives_only_the_crashed;
+            events:
+                client_events_come_back_to_the_letter,
+                lists_filter_and_page,
+                followers_miss_nothing,
+                watch_shows_the_last_commit,
+                refused_changes_leave_no_event;
+        }
+    };
+}
+pub(crate) use for_each_conformance_test;

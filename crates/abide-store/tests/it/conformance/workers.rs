@@ -1,0 +1,239 @@
+//! Workers.
+
+use abide_model::{
+    Exit, Session, SessionChanges, SessionId, SessionStatus, Worker, WorkerId, WorkerKind,
+    WorkerState,
+};
+use abide_store::{Store, StoreError};
+use serde_json::json;
+
+use crate::fixtures::{check_event, last_event, log, new_worker, session};
+
+fn killed() -> Exit {
+    Exit {
+        code: None,
+        signal: Some(9),
+        reason: "killed by signal 9".to_owned(),
+    }
+}
+
+async fn status(store: &Store, session: &Session) -> SessionStatus {
+    store.session(session.id).await.unwrap().unwrap().status
+}
+
+async fn set_status(store: &Store, session: &Session, status: SessionStatus) {
+    let changes = SessionChanges {
+        status: Some(status),
+        ..SessionChanges::default()
+    };
+    store
+        .update_session(session.id, changes)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+pub(crate) async fn generations_grow(store: &Store) {
+    let session = session(store).await;
+    assert_eq!(store.current_worker(session.id).await.unwrap(), None);
+    let new = new_worker(session.id);
+    let first = store.assign_worker(new).await.unwrap();
+    let expected = Worker {
+        id: new.id,
+        session_id: session.id,
+        kind: WorkerKind::Interpreter,
+        runtime: new.runtime,
+        state: WorkerState::Running,
+        generation: 1,
+        exit: None,
+        created_at: first.created_at,
+        ended_at: None,
+    };
+    assert_eq!(first, expected);
+    assert_eq!(store.worker(new.id).await.unwrap(), Some(expected));
+    let payload =
+        json!({"worker_id": new.id, "kind": "interpreter", "runtime": "python", "generation": 1});
+    check_event(
+        &last_event(store).await,
+        "worker.started",
+        ("session", session.id.0),
+        payload,
+    );
+
+    let second = store.assign_worker(new_worker(session.id)).await.unwrap();
+    assert_eq!(second.generation, 2);
+    assert_eq!(
+        store.current_worker(session.id).await.unwrap(),
+        Some(second.clone())
+    );
+    let elsewhere = crate::fixtures::session(store).await;
+    let other = store.assign_worker(new_worker(elsewhere.id)).await.unwrap();
+    assert_eq!(other.generation, 1);
+    assert_eq!(
+        store.workers(session.id).await.unwrap(),
+        [first.clone(), second.clone()]
+    );
+    assert_eq!(
+        store.running_workers().await.unwrap(),
+        [first, second, other]
+    );
+}
+
+pub(crate) async fn conflicts_are_named(store: &Store) {
+    let stranger = SessionId::new();
+    let error = store.assign_worker(new_worker(stranger)).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::SessionMissing(id) if id == stranger),
+        "{error}"
+    );
+    let session = session(store).await;
+    let new = new_worker(session.id);
+    store.assign_worker(new).await.unwrap();
+    let error = store.assign_worker(new).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::IdTaken(id) if id == new.id.0),
+        "{error}"
+    );
+    assert_eq!(store.workers(session.id).await.unwrap().len(), 1);
+    assert_eq!(store.worker(WorkerId::new()).await.unwrap(), None);
+}
+
+pub(crate) async fn exit_is_recorded_once(store: &Store) {
+    let session = session(store).await;
+    let worker = store.assign_worker(new_worker(session.id)).await.unwrap();
+    assert!(store.worker_exited(worker.id, killed()).await.unwrap());
+    let ended = store.worker(worker.id).await.unwrap().unwrap();
+    let expected = Worker {
+        state: WorkerState::Exited,
+        exit: Some(killed()),
+        ended_at: ended.ended_at,
+        ..worker.clone()
+    };
+    assert_eq!(ended, expected);
+    assert!(ended.ended_at > Some(worker.created_at));
+    assert_eq!(store.running_workers().await.unwrap(), []);
+    assert_eq!(
+        store.current_worker(session.id).await.unwrap(),
+        Some(ended.clone())
+    );
+    let payload = json!({
+        "worker_id": worker.id,
+        "exit": {"code": null, "signal": 9, "reason": "killed by signal 9"},
+    });
+    check_event(
+        &last_event(store).await,
+        "worker.exited",
+        ("session", session.id.0),
+        payload,
+    );
+    assert_eq!(status(store, &session).await, SessionStatus::Active);
+
+    let events = log(store).await.len();
+    assert!(
+        !store
+            .worker_exited(worker.id, Exit::default())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .worker_crashed(worker.id, killed(), "late".to_owned())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .worker_exited(WorkerId::new(), killed())
+            .await
+            .unwrap()
+    );
+    assert_eq!(store.worker(worker.id).await.unwrap(), Some(ended));
+    assert_eq!(status(store, &session).await, SessionStatus::Active);
+    assert_eq!(log(store).await.len(), events);
+}
+
+pub(crate) async fn crash_marks_the_session(store: &Store) {
+    let session = session(store).await;
+    let worker = store.assign_worker(new_worker(session.id)).await.unwrap();
+    assert!(
+        store
+            .worker_crashed(worker.id, killed(), "out of luck".to_owned())
+            .await
+            .unwrap()
+    );
+    let after = store.session(session.id).await.unwrap().unwrap();
+    assert_eq!((after.status, after.version), (SessionStatus::Crashed, 2));
+    let log = log(store).await;
+    let [.., exited, updated] = &log[..] else {
+        panic!("{log:?}")
+    };
+    assert_eq!(exited.event_type, "worker.exited");
+    let payload = json!({"agent_id": session.agent_id, "status": "crashed", "updates": ["status"]});
+    check_event(
+        updated,
+        "session.updated",
+        ("session", session.id.0),
+        payload,
+    );
+    assert_eq!(
+        updated.metadata.to_value(),
+        json!({"reason": "out of luck"})
+    );
+}
+
+pub(crate) async fn crash_of_a_predecessor_does_not(store: &Store) {
+    let session = session(store).await;
+    let old = store.assign_worker(new_worker(session.id)).await.unwrap();
+    store.assign_worker(new_worker(session.id)).await.unwrap();
+    assert!(
+        store
+            .worker_crashed(old.id, killed(), "late news".to_owned())
+            .await
+            .unwrap()
+    );
+    assert_eq!(status(store, &session).await, SessionStatus::Active);
+}
+
+pub(crate) async fn crash_leaves_ended_sessions_alone(store: &Store) {
+    for ended in [SessionStatus::Paused, SessionStatus::Completed] {
+        let session = session(store).await;
+        let worker = store.assign_worker(new_worker(session.id)).await.unwrap();
+        set_status(store, &session, ended).await;
+        assert!(
+            store
+                .worker_crashed(worker.id, killed(), "gone".to_owned())
+                .await
+                .unwrap()
+        );
+        assert_eq!(status(store, &session).await, ended);
+    }
+}
+
+pub(crate) async fn restart_revives_only_the_crashed(store: &Store) {
+    let session = session(store).await;
+    let first = store.assign_worker(new_worker(session.id)).await.unwrap();
+    store
+        .worker_crashed(first.id, killed(), "gone".to_owned())
+        .await
+        .unwrap();
+    let second = store.assign_worker(new_worker(session.id)).await.unwrap();
+    assert_eq!(
+        status(store, &session).await,
+        SessionStatus::Crashed,
+        "assigning alone does not"
+    );
+    let third = store.restart_worker(new_worker(session.id)).await.unwrap();
+    assert_eq!((second.generation, third.generation), (2, 3));
+    assert_eq!(status(store, &session).await, SessionStatus::Active);
+    let log = log(store).await;
+    let [.., started, updated] = &log[..] else {
+        panic!("{log:?}")
+    };
+    assert_eq!(started.event_type, "worker.started");
+    assert_eq!(updated.payload.to_value()["status"], "active");
+    assert_eq!(updated.metadata.to_value(), json!({"reason": "restarted"}));
+
+    set_status(store, &session, SessionStatus::Paused).await;
+    store.restart_worker(new_worker(session.id)).await.unwrap();
+    assert_eq!(status(store, &session).await, SessionStatus::Paused);
+}
