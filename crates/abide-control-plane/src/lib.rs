@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The public API: sessions, steps, agents and events over HTTP.
+//!
+//! Guarantees
+//! - An answer that says something was stored was given after it was committed.
+//! - A step is accepted, recorded and only then handed over; the same step id is executed at
+//!   most once, whoever repeats it and whichever server answers.
+//! - Every route but the health checks, the metrics and the documentation needs a key.
+//!
+//! The control plane knows nothing of processes, keepers or journals: it asks the session agent.
+
+mod config;
+mod http;
+mod metrics;
+mod recovery;
+mod service;
+mod store_recorder;
+
+pub use config::ControlPlaneConfig;
+pub use http::openapi;
+pub use metrics::METRIC_NAMES;
+pub use service::{ControlPlane, ShutdownRequest, WorkersAfterShutdown};

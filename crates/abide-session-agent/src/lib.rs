@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Runs the workers of one host: starts interpreters under keepers, hands them steps, reads
+//! their journals, and finds them again after a restart.
+//!
+//! Guarantees
+//! - A step is handed to an interpreter at most once, however often the agent is restarted.
+//! - Every step that was accepted is reported to the [`Recorder`] with exactly one terminal
+//!   state before anyone waiting for it hears of it, and again after a crash in between (the
+//!   recorder ignores the second report).
+//! - An interpreter that died stays dead until somebody asks for a new one.
+//!
+//! The agent knows nothing of tenants, policy or the public API.
+
+mod agent;
+mod config;
+pub mod crash_points;
+mod output;
+mod pool;
+mod recorder;
+mod schedule;
+mod tasks;
+mod wakeup;
+mod worker;
+
+pub use agent::{Adoption, AgentCounts, SessionAgent};
+pub use config::AgentConfig;
+pub use output::{OutputChunk, OutputReader, StreamFilter};
+pub use pool::{IdleInterpreter, LaunchFailed};
+pub use recorder::{RecordFailed, Recorder, Recording};
+pub use tasks::Tasks;
+pub use worker::{NewRun, Peek, Phase, Refusal, RunHandle, WorkerHandle};

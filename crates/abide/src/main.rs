@@ -1,2 +1,69 @@
-//! Placeholder.
-fn main() {}
+//! The `abide` program: command line, configuration, and the composition of the server.
+
+mod cli;
+mod commands;
+mod config;
+mod connect;
+mod error;
+mod follow;
+mod input;
+mod leftovers;
+mod outage;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches as _;
+
+use cli::Cli;
+use commands::App;
+use config::{Config, Environment};
+use error::{CommandError, Kind};
+use output::Output;
+
+fn main() -> ExitCode {
+    // First of all, since a keeper is meant to be as small as a process can be.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|arg| arg == "keeper")
+        && let Some(dir) = args.next()
+    {
+        return commands::keeper::run(dir.as_ref());
+    }
+    let environment = Environment::of_process();
+    let mut output = Output::new(&environment);
+    let cli = match cli::command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+    {
+        Ok(cli) => cli,
+        Err(said) => {
+            // Help and version come this way too. That nobody reads them is no failure.
+            let _ = said.print();
+            return ExitCode::from(if said.use_stderr() {
+                Kind::Usage.code()
+            } else {
+                0
+            });
+        }
+    };
+    match run(cli, environment, &mut output) {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.kind.code())
+        }
+    }
+}
+
+fn run(cli: Cli, environment: Environment, output: &mut Output) -> Result<ExitCode, CommandError> {
+    let flags = commands::flags(&cli)?;
+    let config = Config::load(&flags, &environment, cli.global.config.as_deref())?;
+    let app = App {
+        config,
+        environment,
+        global: cli.global,
+        output,
+    };
+    commands::dispatch(cli.command, app)
+}

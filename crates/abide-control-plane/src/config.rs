@@ -1,0 +1,28 @@
+//! What the control plane is told at start.
+
+use std::path::PathBuf;
+
+/// Plain settings; nothing in here changes while the server runs.
+#[derive(Debug, Clone)]
+pub struct ControlPlaneConfig {
+    /// Accepted API keys.
+    pub keys: Vec<String>,
+    /// `Host` names to accept besides the loopback ones.
+    pub allowed_hosts: Vec<String>,
+    /// Holds the scratch workspaces, one per session.
+    pub workspaces_dir: PathBuf,
+    /// Where the server's files are; shown by `GET /status`.
+    pub data_dir: PathBuf,
+    /// The base URL to tell people.
+    pub url: String,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Sessions that may be stored.
+    pub max_sessions: u64,
+    /// Interpreters that may live at once.
+    pub max_live: usize,
+    /// Applied to steps that bring no `timeout_ms`; none by default.
+    pub step_timeout_ms: Option<u64>,
+    /// Register an unknown `agent_id` instead of answering 404.
+    pub auto_register_agents: bool,
+}

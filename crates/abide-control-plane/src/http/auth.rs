@@ -1,0 +1,143 @@
+//! Who may speak to the server, and from where.
+
+use abide_model::{Problem, ProblemCode};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq as _;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use super::App;
+use super::error::ApiError;
+
+/// Adds the two ways to send a key to the OpenAPI document.
+pub(super) struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components.add_security_scheme(
+            "bearer",
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
+        );
+        components.add_security_scheme(
+            "api_key",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),
+        );
+    }
+}
+
+/// Lets a request through that carries one of the keys.
+pub(super) async fn require_key(State(app): State<App>, request: Request, next: Next) -> Response {
+    let Some(key) = key_of(request.headers()) else {
+        return ApiError(
+            Problem::new(
+                ProblemCode::AuthenticationRequired,
+                "send the API key as `Authorization: Bearer KEY`; `abide key` prints it",
+            )
+            .with_details(serde_json::json!({
+                "supported_methods": ["X-API-Key", "Authorization Bearer"]
+            })),
+        )
+        .into_response();
+    };
+    // Every key is compared, and each comparison takes the same time whatever it finds.
+    let known = app
+        .config
+        .keys
+        .iter()
+        .fold(subtle::Choice::from(0), |known, good| {
+            known | good.as_bytes().ct_eq(key.as_bytes())
+        });
+    if !bool::from(known) {
+        let prefix: String = if key.chars().count() < 8 {
+            "***".into()
+        } else {
+            key.chars().take(8).collect()
+        };
+        return ApiError(
+            Problem::new(ProblemCode::InvalidApiKey, "Invalid API key provided")
+                .with_details(serde_json::json!({ "key_prefix": prefix })),
+        )
+        .into_response();
+    }
+    next.run(request).await
+}
+
+/// `X-API-Key`, else `Authorization` with or without the word `Bearer`.
+fn key_of(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().ok();
+    }
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let key = value
+        .get(..7)
+        .filter(|word| word.eq_ignore_ascii_case("bearer "));
+    Some(key.map_or(value, |_| &value[7..]).trim())
+}
+
+/// Refuses requests that a web page elsewhere made a browser send: a `Host` that is not this
+/// server's (DNS rebinding), or an `Origin` that is not (cross-site request).
+pub(super) async fn check_origin(State(app): State<App>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = text(header::HOST).or_else(|| request.uri().authority().map(|a| a.as_str()));
+    let refused = match (host, text(header::ORIGIN)) {
+        (None, _) => Some("a Host header is needed".to_owned()),
+        (Some(host), _) if !is_ours(host_name(host), &app.config.allowed_hosts) => Some(format!(
+            "the Host {host:?} is not this server's; add it to allowed_hosts if it should be"
+        )),
+        (_, Some(origin)) => {
+            let name = origin
+                .split_once("://")
+                .map_or("?", |(_, rest)| host_name(rest));
+            (!is_ours(name, &app.config.allowed_hosts))
+                .then(|| format!("pages from {origin:?} may not use this server (allowed_hosts)"))
+        }
+        (Some(_), None) => None,
+    };
+    match refused {
+        Some(message) => {
+            ApiError(Problem::new(ProblemCode::ForbiddenOrigin, message)).into_response()
+        }
+        None => next.run(request).await,
+    }
+}
+
+/// Without the port.
+fn host_name(authority: &str) -> &str {
+    match authority.rfind(':') {
+        Some(at) if !authority[at..].contains(']') => &authority[..at],
+        _ => authority,
+    }
+}
+
+fn is_ours(name: &str, allowed: &[String]) -> bool {
+    ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+        || allowed.iter().any(|host| host.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (authority, ours) in [
+            ("localhost", true),
+            ("localhost:8080", true),
+            ("127.0.0.1:1", true),
+            ("[::1]:8080", true),
+            ("[::1]", true),
+            ("abide.example:8080", true),
+            ("evil.example", false),
+            ("localhost.evil.example:8080", false),
+            ("[::2]:8080", false),
+            ("", false),
+        ] {
+            let allowed = ["abide.example".to_owned()];
+            assert_eq!(is_ours(host_name(authority), &allowed), ours, "{authority}");
+        }
+    }
+}

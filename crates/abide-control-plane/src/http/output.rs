@@ -1,0 +1,274 @@
+//! Output as raw bytes, by offset, straight from the journal.
+
+use abide_model::{Problem, ProblemCode, SessionId, StepId};
+use abide_session_agent::{OutputChunk, OutputReader, Phase, StreamFilter, WorkerHandle};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::body::{Fields, path_uuid};
+use super::error::{Answer, ApiError};
+use super::sessions::session_id;
+
+const OUTPUT_FROM: HeaderName = HeaderName::from_static("x-output-from");
+const OUTPUT_NEXT: HeaderName = HeaderName::from_static("x-output-next");
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(of_step))
+        .routes(routes!(of_session))
+}
+
+/// What both routes take.
+struct Wanted {
+    from: Option<u64>,
+    tail: Option<u64>,
+    filter: StreamFilter,
+    follow: bool,
+}
+
+fn parse(query: Option<&str>) -> Result<Wanted, Problem> {
+    let mut fields = Fields::of_query(query);
+    let offset = |number: i64| u64::try_from(number).unwrap_or(0);
+    let wanted = Wanted {
+        from: fields.integer(&["from"], 0, i64::MAX).map(offset),
+        tail: fields.integer(&["tail"], 0, i64::MAX).map(offset),
+        filter: fields
+            .text(&["stream"], "enum", |text| match text {
+                "all" => Ok(StreamFilter::All),
+                "stdout" => Ok(StreamFilter::Stdout),
+                "stderr" => Ok(StreamFilter::Stderr),
+                _ => Err("must be one of all, stdout, stderr".to_owned()),
+            })
+            .unwrap_or(StreamFilter::All),
+        follow: fields.flag("follow").unwrap_or(false),
+    };
+    fields.done()?;
+    Ok(wanted)
+}
+
+/// A step's whole output
+///
+/// Raw bytes from offset `from` of the step's own output, as long as the journal has them. With
+/// `follow=1` the answer goes on until the step has ended.
+#[utoipa::path(
+    get, path = "/sessions/{session_id}/steps/{step_id}/output", tag = "output",
+    params(
+        ("session_id" = String, Path, description = "The session's id"),
+        ("step_id" = String, Path, description = "The step's id"),
+        ("from" = Option<i64>, Query, description = "Offset into the step's output; 0 by default"),
+        ("stream" = Option<String>, Query, description = "`all` (default), `stdout` or `stderr`"),
+        ("follow" = Option<bool>, Query, description = "Go on until the step has ended"),
+    ),
+    responses(
+        (status = 200, description = "Bytes", content_type = "application/octet-stream",
+         headers(("X-Output-From" = i64), ("X-Output-Next" = i64, description = "Where to go on; not with follow"))),
+        (status = 404, description = "`session_not_found`, `step_not_found`", body = Problem),
+        (status = 416, description = "`expired`: these bytes have left the journal; `details.earliest` has not", body = Problem),
+    )
+)]
+async fn of_step(
+    State(app): State<App>,
+    Path((session, step)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    let session = session_id(&session)?;
+    let step = StepId(path_uuid("step_id", &step)?);
+    let wanted = parse(query.as_deref())?;
+    let (start, end, reader) = open_step(&app, session, step, &wanted).await?;
+    respond(&app, reader, start, end, &wanted)
+}
+
+/// Where the step's output lies and a reader on it.
+async fn open_step(
+    app: &App,
+    session: SessionId,
+    id: StepId,
+    wanted: &Wanted,
+) -> Result<(u64, Option<u64>, OutputReader), ApiError> {
+    let submitted = app.find_step(session, id).await?;
+    let worker = app.agent.worker(session);
+    let from = wanted.from.unwrap_or(0);
+    if let (Some(mut run), Some(worker)) = (submitted.run, worker.as_ref()) {
+        if wanted.follow {
+            // Subscribes before it starts, so that no byte is missed.
+            let reader = run.output().await;
+            return match (run.phase(), reader) {
+                (Phase::Running { output_start, .. }, Some(reader)) => Ok((
+                    output_start,
+                    None,
+                    reader.starting_at(output_start + from, wanted.filter),
+                )),
+                (Phase::Ended(outcome), _) => {
+                    let (start, end) = (outcome.output_start, outcome.output_end);
+                    Ok((
+                        start,
+                        Some(end),
+                        worker.output(wanted.filter, start + from, Some(end), false),
+                    ))
+                }
+                _ => Err(gone(0).into()),
+            };
+        }
+        let (start, end) = match run.phase() {
+            Phase::Queued => (0, 0),
+            Phase::Running { output_start, .. } => (output_start, worker.output_end()),
+            Phase::Ended(outcome) => (outcome.output_start, outcome.output_end),
+        };
+        let reader = worker.output(wanted.filter, start + from, Some(end), false);
+        return Ok((start, Some(end), reader));
+    }
+    let range = app.store.step_output_range(id).await?;
+    let range = range.ok_or_else(|| gone(0))?;
+    let (start, end) = (range.start, range.end);
+    let from = start + from;
+    let reader = reader_of_worker(
+        app,
+        session,
+        submitted.step.created_at,
+        worker,
+        |worker| worker.output(wanted.filter, from, Some(end), false),
+        |app, id| app.agent.old_output(id, wanted.filter, from, Some(end)),
+    )
+    .await?;
+    Ok((start, Some(end), reader.ok_or_else(|| gone(end - start))?))
+}
+
+/// A reader on the worker that was the session's at `time`.
+async fn reader_of_worker(
+    app: &App,
+    session: SessionId,
+    time: abide_model::Timestamp,
+    live: Option<WorkerHandle>,
+    of_live: impl FnOnce(&WorkerHandle) -> OutputReader,
+    of_dead: impl FnOnce(&App, abide_model::WorkerId) -> Option<OutputReader>,
+) -> Result<Option<OutputReader>, ApiError> {
+    let workers = app.store.workers(session).await?;
+    // A step is accepted only after its worker was assigned, and before the next one was.
+    let Some(worker) = workers
+        .iter()
+        .rev()
+        .find(|worker| worker.created_at <= time)
+    else {
+        return Ok(None);
+    };
+    Ok(match live {
+        Some(live) if live.id() == worker.id => Some(of_live(&live)),
+        _ => of_dead(app, worker.id),
+    })
+}
+
+/// A session's output
+///
+/// Raw bytes that the present interpreter wrote, in steps and between them, from its start:
+/// standard output and standard error in the order they came. With `follow=1` the answer goes on.
+#[utoipa::path(
+    get, path = "/sessions/{session_id}/output", tag = "output",
+    params(
+        ("session_id" = String, Path, description = "The session's id"),
+        ("from" = Option<i64>, Query, description = "Offset; the earliest there is by default"),
+        ("tail" = Option<i64>, Query, description = "Instead of `from`: only the last so many bytes"),
+        ("stream" = Option<String>, Query, description = "`all` (default), `stdout` or `stderr`"),
+        ("follow" = Option<bool>, Query, description = "Go on as it writes"),
+    ),
+    responses(
+        (status = 200, description = "Bytes", content_type = "application/octet-stream",
+         headers(("X-Output-From" = i64), ("X-Output-Next" = i64, description = "Where to go on; not with follow"))),
+        (status = 404, description = "`session_not_found`", body = Problem),
+        (status = 416, description = "`expired`: these bytes have left the journal; `details.earliest` has not", body = Problem),
+    )
+)]
+async fn of_session(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    let session = app.session(session_id(&id)?).await?;
+    let mut wanted = parse(query.as_deref())?;
+    let reader = match app.agent.worker(session.id) {
+        Some(worker) => Some((
+            worker.output_end(),
+            worker.output(wanted.filter, 0, None, wanted.follow),
+        )),
+        None => match app.store.current_worker(session.id).await? {
+            Some(worker) => app
+                .agent
+                .old_output(worker.id, wanted.filter, 0, None)
+                .map(|reader| (reader.head(), reader)),
+            None => None,
+        },
+    };
+    let Some((head, reader)) = reader else {
+        // It never ran anything: there is no output, and that is no error.
+        return Ok(bytes_response(0, Some(0), Body::empty()));
+    };
+    let earliest = reader.earliest();
+    let from = match (wanted.from, wanted.tail) {
+        (Some(from), _) => from,
+        (None, Some(tail)) => head.saturating_sub(tail).max(earliest),
+        (None, None) => earliest,
+    };
+    wanted.from = Some(from);
+    let end = (!wanted.follow).then_some(head);
+    let reader = reader.starting_at(from, wanted.filter);
+    respond(&app, reader, 0, end, &wanted)
+}
+
+/// `start` and `end` are journal offsets; the caller's offsets count from `start`.
+fn respond(
+    app: &App,
+    reader: OutputReader,
+    start: u64,
+    end: Option<u64>,
+    wanted: &Wanted,
+) -> Answer {
+    let from = wanted.from.unwrap_or(0);
+    let earliest = reader.earliest();
+    if start + from < earliest && end.is_none_or(|end| start + from < end) {
+        return Err(gone(earliest - start).into());
+    }
+    let next = end
+        .filter(|_| !wanted.follow)
+        .map(|end| end.saturating_sub(start).max(from));
+    let stream = futures_util::stream::unfold(reader, |mut reader| async {
+        loop {
+            match reader.next().await? {
+                OutputChunk::Bytes { data, .. } => return Some((Ok(data), reader)),
+                // Raw bytes cannot say that some are missing: the connection breaks off, and
+                // asking again from there answers 416.
+                OutputChunk::Gap { .. } => {
+                    let lost = std::io::Error::other("output has left the journal");
+                    return Some((Err::<Bytes, _>(lost), reader));
+                }
+            }
+        }
+    });
+    let stream = stream.take_until(app.tasks.stopping().cancelled_owned());
+    Ok(bytes_response(from, next, Body::from_stream(stream)))
+}
+
+fn bytes_response(from: u64, next: Option<u64>, body: Body) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(OUTPUT_FROM, from.into());
+    if let Some(next) = next {
+        headers.insert(OUTPUT_NEXT, next.into());
+    }
+    (headers, body).into_response()
+}
+
+fn gone(earliest: u64) -> Problem {
+    Problem::new(
+        ProblemCode::OutputExpired,
+        format!("these bytes have left the journal; the earliest offset there is {earliest}"),
+    )
+    .with_details(serde_json::json!({ "earliest": earliest }))
+}

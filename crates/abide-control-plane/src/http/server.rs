@@ -1,0 +1,82 @@
+//! Serving connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tower::Layer as _;
+use tower_http::normalize_path::NormalizePathLayer;
+use tracing::{info, warn};
+
+use crate::service::{ControlPlane, WorkersAfterShutdown};
+
+/// How long requests under way may take to end once the server stops.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long stopping every worker may take.
+const END_WORKERS: Duration = Duration::from_secs(20);
+
+impl ControlPlane {
+    /// Serves on `listeners` until `stop` says what is to become of the workers, then drains:
+    /// no new connections, open streams end, waiting requests are answered, the store is closed.
+    pub async fn serve(
+        self: &Arc<Self>,
+        listeners: Vec<TcpListener>,
+        stop: impl Future<Output = WorkersAfterShutdown>,
+    ) {
+        let service = NormalizePathLayer::trim_trailing_slash().layer(super::service(self));
+        for listener in listeners {
+            let service = service.clone();
+            let stopping = self.tasks.stopping();
+            // Steps are small and answered at once: never wait to fill a packet.
+            let listener = listener.tap_io(|stream| {
+                if let Err(error) = stream.set_nodelay(true) {
+                    warn!(%error, "TCP_NODELAY");
+                }
+            });
+            self.tasks.spawn("http", async move {
+                let make = ServiceExtension(service).into_make();
+                let served = axum::serve(listener, make)
+                    .with_graceful_shutdown(stopping.cancelled_owned())
+                    .await;
+                if let Err(error) = served {
+                    warn!(%error, "serving ended");
+                }
+            });
+        }
+        let workers = stop.await;
+        if workers == WorkersAfterShutdown::End {
+            info!("stopping every worker");
+            let ended = self.agent.end_all("stopped by `abide down`");
+            if tokio::time::timeout(END_WORKERS, ended).await.is_err() {
+                warn!("some workers did not end in time");
+            }
+        }
+        self.tasks.stop();
+        if !self.tasks.drained(DRAIN).await {
+            // Connections that wait for a step that goes on under its keeper.
+            warn!("leaving requests that have not ended");
+        }
+        self.store.close().await;
+    }
+}
+
+/// Names the request type, which inference cannot.
+struct ServiceExtension<S>(S);
+
+impl<S> ServiceExtension<S>
+where
+    S: tower::Service<
+            Request,
+            Response = axum::response::Response,
+            Error = std::convert::Infallible,
+        > + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    fn into_make(self) -> axum::routing::IntoMakeService<S> {
+        axum::ServiceExt::<Request>::into_make_service(self.0)
+    }
+}

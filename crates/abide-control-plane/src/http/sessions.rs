@@ -1,0 +1,412 @@
+//! `/sessions`
+
+use abide_model::{
+    AgentId, Problem, Runtime, RuntimeBackend, Session, SessionChanges, SessionFilter, SessionId,
+    SessionStatus, Timestamp, Worker,
+};
+use abide_store::RequestKey;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::body::{Fields, path_uuid};
+use super::error::Answer;
+use crate::service::{CreateSession, OwnerRequest, WorkspaceRequest};
+
+const MAX_TYPE_CHARS: usize = 100;
+const DEFAULT_LIMIT: i64 = 100;
+const MAX_LIMIT: i64 = 10_000;
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(show, update, delete))
+        .routes(routes!(restart))
+        .routes(routes!(interrupt))
+        .routes(routes!(workers))
+}
+
+/// The id in a session's path.
+pub(super) fn session_id(text: &str) -> Result<SessionId, Problem> {
+    path_uuid("session_id", text).map(SessionId)
+}
+
+/// What `POST /sessions` takes. Every field is optional.
+#[derive(utoipa::ToSchema)]
+#[expect(
+    dead_code,
+    reason = "documents the fields that `create` reads one by one"
+)]
+struct CreateSessionBody {
+    /// A registered agent; the tenant's default agent if absent. Alias `agentId`, which may also
+    /// be a label of the caller's own.
+    agent_id: Option<AgentId>,
+    /// Free text, at most 100 characters; `conversation` by default.
+    session_type: Option<String>,
+    /// `{}` by default.
+    #[schema(value_type = Option<Object>)]
+    context: Option<()>,
+    /// Where the client says the session runs.
+    runtime_backend: Option<RuntimeBackend>,
+    /// `{}` by default.
+    #[schema(value_type = Option<Object>)]
+    runtime_metadata: Option<()>,
+    /// `python` (default, alias `python3`) or `node` (alias `javascript`).
+    runtime: Option<Runtime>,
+    /// A unique name to address the session by.
+    name: Option<String>,
+    /// Seconds until it expires; never by default. Alias `ttlSeconds`.
+    ttl_seconds: Option<i64>,
+    /// An absolute path of an existing directory, or `{"kind": "scratch"}` (default).
+    #[schema(value_type = Option<Object>)]
+    workspace: Option<()>,
+    /// The client's own id for the session.
+    session_id: Option<SessionId>,
+}
+
+/// Create a session
+///
+/// The record only: its interpreter is started by the first step. With an `Idempotency-Key`
+/// header a repetition answers with the session that the first request created.
+#[utoipa::path(
+    post, path = "/sessions", tag = "sessions",
+    request_body(content = CreateSessionBody, content_type = "application/json"),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless")),
+    responses(
+        (status = 201, description = "Created", body = Session),
+        (status = 404, description = "`agent_not_found`", body = Problem),
+        (status = 409, description = "`session_exists`, `idempotency_conflict`", body = Problem),
+        (status = 422, description = "`invalid_input`, `invalid_json`", body = Problem),
+        (status = 429, description = "`limit_reached`", body = Problem),
+    )
+)]
+async fn create(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answer {
+    let request = parse_create(&body)?;
+    let key = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok())
+        .map(|key| RequestKey {
+            key: key.to_owned(),
+            fingerprint: fingerprint(&body),
+        });
+    let session = app.create_session(request, key).await?;
+    Ok((StatusCode::CREATED, Json(session)).into_response())
+}
+
+fn parse_create(body: &[u8]) -> Result<CreateSession, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    let owner = if fields.has("agent_id") {
+        fields
+            .uuid(&["agent_id"])
+            .map(|id| OwnerRequest::Id(AgentId(id)))
+    } else {
+        // Runtime-routing clients send labels of their own here.
+        fields
+            .string(&["agentId"], 255)
+            .map(|text| match AgentId::parse(&text) {
+                Ok(id) => OwnerRequest::Id(id),
+                Err(_) => OwnerRequest::Named(text),
+            })
+    };
+    let request = CreateSession {
+        id: fields
+            .uuid(&["session_id", "sessionId"])
+            .map(SessionId)
+            .unwrap_or_default(),
+        owner: owner.unwrap_or(OwnerRequest::Default),
+        session_type: fields
+            .string(&["session_type", "sessionType"], MAX_TYPE_CHARS)
+            .unwrap_or_else(|| "conversation".to_owned()),
+        context: if fields.has("context") {
+            fields.object("context")
+        } else {
+            None
+        }
+        .unwrap_or_default(),
+        runtime_backend: fields.one_of(
+            "runtime_backend",
+            RuntimeBackend::parse,
+            &["local", "kubernetes", "unknown"],
+        ),
+        runtime_metadata: if fields.has("runtime_metadata") {
+            fields.object("runtime_metadata")
+        } else {
+            None
+        }
+        .unwrap_or_default(),
+        name: fields.text(&["name"], "value_error", session_name),
+        runtime: fields
+            .text(&["runtime"], "enum", |text| {
+                Runtime::from_alias(text).map_err(|error| error.to_string())
+            })
+            .unwrap_or(Runtime::Python),
+        workspace: workspace(&mut fields).unwrap_or(WorkspaceRequest::Scratch),
+        ttl_seconds: fields.integer(&["ttl_seconds", "ttlSeconds"], 1, 100 * 365 * 86_400),
+    };
+    fields.done()?;
+    Ok(request)
+}
+
+fn session_name(text: &str) -> Result<String, String> {
+    let fits = (1..=100).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    // A name that looks like an id could never be told apart from one.
+    if fits && SessionId::parse(text).is_err() {
+        return Ok(text.to_owned());
+    }
+    Err("must be 1 to 100 of A-Z a-z 0-9 . _ - and not a UUID".to_owned())
+}
+
+fn workspace(fields: &mut Fields) -> Option<WorkspaceRequest> {
+    let raw = fields.raw("workspace")?;
+    let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+    let path = value.as_str().or_else(|| value["path"].as_str());
+    match (value["kind"].as_str(), path) {
+        (Some("scratch"), None) => Some(WorkspaceRequest::Scratch),
+        (None | Some("directory"), Some(path)) => Some(WorkspaceRequest::Directory(path.into())),
+        _ => {
+            let msg = "must be an absolute path, {\"kind\": \"directory\", \"path\": …} or \
+                       {\"kind\": \"scratch\"}";
+            fields.wrong("workspace", "value_error", msg, value);
+            None
+        }
+    }
+}
+
+/// What tells two requests of one key apart: the body itself, folded to 64 bits (FNV-1a).
+fn fingerprint(body: &[u8]) -> String {
+    let hash = body.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{}:{hash:016x}", body.len())
+}
+
+/// List sessions, newest first
+///
+/// A bare array. When there is more, `X-Next-Cursor` names where to go on (`cursor=`).
+#[utoipa::path(
+    get, path = "/sessions", tag = "sessions",
+    params(
+        ("agent_id" = Option<String>, Query, description = "Only this agent's"),
+        ("status" = Option<String>, Query, description = "Only these statuses, comma-separated"),
+        ("name" = Option<String>, Query, description = "Only the session of this name"),
+        ("limit" = Option<i64>, Query, description = "At most this many; 100 by default, 10000 at most"),
+        ("cursor" = Option<String>, Query, description = "`X-Next-Cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "Sessions", body = Vec<Session>,
+         headers(("X-Next-Cursor" = String, description = "There is more"))),
+        (status = 422, description = "`invalid_input`", body = Problem),
+    )
+)]
+async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
+    let mut fields = Fields::of_query(query.as_deref());
+    let limit = fields
+        .integer(&["limit"], 0, i64::MAX)
+        .unwrap_or(DEFAULT_LIMIT)
+        .min(MAX_LIMIT);
+    let filter = SessionFilter {
+        agent_id: fields.uuid(&["agent_id"]).map(AgentId),
+        statuses: fields
+            .text(&["status"], "enum", statuses)
+            .unwrap_or_default(),
+        name: fields.string(&["name"], 100),
+        after: fields.text(&["cursor"], "value_error", parse_cursor),
+        limit: limit + 1,
+    };
+    fields.done()?;
+    let mut sessions = app.store.sessions(&filter).await?;
+    let more = i64::try_from(sessions.len()).unwrap_or(i64::MAX) > limit;
+    if more {
+        sessions.pop();
+    }
+    let next = sessions.last().filter(|_| more).map(cursor);
+    let mut response = Json(sessions).into_response();
+    if let Some(value) = next.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert("x-next-cursor", value);
+    }
+    Ok(response)
+}
+
+fn statuses(text: &str) -> Result<Vec<SessionStatus>, String> {
+    text.split(',')
+        .map(|status| {
+            SessionStatus::parse(status.trim()).ok_or_else(|| {
+                "must be of active, paused, completed, crashed, comma-separated".to_owned()
+            })
+        })
+        .collect()
+}
+
+fn cursor(session: &Session) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}/{}", session.created_at.as_micros(), session.id))
+}
+
+fn parse_cursor(text: &str) -> Result<(Timestamp, SessionId), String> {
+    let parse = || {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (micros, id) = text.split_once('/')?;
+        Some((
+            Timestamp::from_micros(micros.parse().ok()?),
+            SessionId::parse(id).ok()?,
+        ))
+    };
+    parse().ok_or_else(|| "must be an X-Next-Cursor of this server".to_owned())
+}
+
+/// Show a session
+#[utoipa::path(
+    get, path = "/sessions/{session_id}", tag = "sessions",
+    params(("session_id" = String, Path, description = "The session's id")),
+    responses(
+        (status = 200, description = "The session", body = Session),
+        (status = 404, description = "`session_not_found`", body = Problem),
+    )
+)]
+async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Session>> {
+    Ok(Json(app.session(session_id(&id)?).await?))
+}
+
+/// What `PATCH /sessions/{session_id}` takes. What is absent or `null` stays.
+#[derive(utoipa::ToSchema)]
+#[expect(
+    dead_code,
+    reason = "documents the fields that `update` reads one by one"
+)]
+struct UpdateSessionBody {
+    /// Any status may follow any other.
+    status: Option<SessionStatus>,
+    /// Replaces the stored context whole.
+    #[schema(value_type = Option<Object>)]
+    context: Option<()>,
+    /// Replaces the stored checkpoint whole.
+    #[schema(value_type = Option<Object>)]
+    checkpoint: Option<()>,
+    /// Replaces the stored metadata whole.
+    #[schema(value_type = Option<Object>)]
+    runtime_metadata: Option<()>,
+}
+
+/// Change a session
+///
+/// Each given field replaces the stored one whole; `null` leaves it alone.
+#[utoipa::path(
+    patch, path = "/sessions/{session_id}", tag = "sessions",
+    params(("session_id" = String, Path, description = "The session's id")),
+    request_body(content = UpdateSessionBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The session after the change", body = Session),
+        (status = 404, description = "`session_not_found`", body = Problem),
+        (status = 422, description = "`invalid_input`, `invalid_json`", body = Problem),
+    )
+)]
+async fn update(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer<Json<Session>> {
+    let id = session_id(&id)?;
+    let mut fields = Fields::of_body(&body)?;
+    let named = ["status", "context", "checkpoint", "runtime_metadata"];
+    let named = named.into_iter().filter(|name| fields.has(name)).collect();
+    let changes = SessionChanges {
+        status: fields.one_of(
+            "status",
+            SessionStatus::parse,
+            &["active", "paused", "completed", "crashed"],
+        ),
+        context: fields.object_or_null("context"),
+        checkpoint: fields.object_or_null("checkpoint"),
+        runtime_metadata: fields.object_or_null("runtime_metadata"),
+        named,
+        reason: None,
+    };
+    fields.done()?;
+    let session = app.store.update_session(id, changes).await?;
+    Ok(Json(session.ok_or_else(crate::service::session_not_found)?))
+}
+
+/// Delete a session
+///
+/// Ends its interpreter and removes its steps, journals and scratch workspace.
+#[utoipa::path(
+    delete, path = "/sessions/{session_id}", tag = "sessions",
+    params(
+        ("session_id" = String, Path, description = "The session's id"),
+        ("force" = Option<bool>, Query, description = "Also while it is active"),
+    ),
+    responses(
+        (status = 204, description = "Gone"),
+        (status = 404, description = "`session_not_found`", body = Problem),
+        (status = 409, description = "`session_active`", body = Problem),
+    )
+)]
+async fn delete(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<StatusCode> {
+    let mut fields = Fields::of_query(query.as_deref());
+    let force = fields.flag("force").unwrap_or(false);
+    fields.done()?;
+    app.delete_session(session_id(&id)?, force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Give a session a fresh interpreter
+///
+/// Ends the old one, if it lives; its variables are gone. A crashed session is active again.
+#[utoipa::path(
+    post, path = "/sessions/{session_id}/restart", tag = "sessions",
+    params(("session_id" = String, Path, description = "The session's id")),
+    responses(
+        (status = 200, description = "The session", body = Session),
+        (status = 404, description = "`session_not_found`", body = Problem),
+        (status = 503, description = "`runtime_unavailable`", body = Problem),
+    )
+)]
+async fn restart(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Session>> {
+    Ok(Json(app.restart(session_id(&id)?).await?))
+}
+
+/// Interrupt whatever runs in a session
+///
+/// Answers at once; the step ends as `interrupted`. Nothing happens when nothing runs.
+#[utoipa::path(
+    post, path = "/sessions/{session_id}/interrupt", tag = "sessions",
+    params(("session_id" = String, Path, description = "The session's id")),
+    responses(
+        (status = 202, description = "Sent"),
+        (status = 404, description = "`session_not_found`", body = Problem),
+    )
+)]
+async fn interrupt(State(app): State<App>, Path(id): Path<String>) -> Answer<StatusCode> {
+    let id = app.session(session_id(&id)?).await?.id;
+    if let Some(worker) = app.agent.worker(id) {
+        worker.interrupt();
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// List a session's workers, oldest first
+#[utoipa::path(
+    get, path = "/sessions/{session_id}/workers", tag = "sessions",
+    params(("session_id" = String, Path, description = "The session's id")),
+    responses(
+        (status = 200, description = "Workers", body = Vec<Worker>),
+        (status = 404, description = "`session_not_found`", body = Problem),
+    )
+)]
+async fn workers(State(app): State<App>, Path(id): Path<String>) -> Answer<Response> {
+    let id = app.session(session_id(&id)?).await?.id;
+    Ok(Json(app.store.workers(id).await?).into_response())
+}

@@ -1,0 +1,201 @@
+//! Server-sent events (WHATWG HTML, "Server-sent events"), written straight into byte buffers.
+
+use std::time::Duration;
+
+use abide_session_agent::OutputChunk;
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::{Stream, StreamExt as _};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+/// A comment is sent after this long without an event, so that proxies keep the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// One event. `data` must serialise to JSON, which has no raw line breaks.
+pub(super) fn event(name: &str, id: Option<String>, data: &impl Serialize) -> Bytes {
+    let mut text = Vec::with_capacity(256);
+    text.extend_from_slice(b"event: ");
+    text.extend_from_slice(name.as_bytes());
+    if let Some(id) = id {
+        text.extend_from_slice(b"\nid: ");
+        text.extend_from_slice(id.as_bytes());
+    }
+    text.extend_from_slice(b"\ndata: ");
+    // Only maps with non-text keys can fail, and there are none.
+    let _ = serde_json::to_writer(&mut text, data);
+    text.extend_from_slice(b"\n\n");
+    text.into()
+}
+
+/// Whether the caller wants a stream.
+pub(super) fn wanted(headers: &axum::http::HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+/// A response that sends `events` as they come, and ends with them or when the server stops.
+pub(super) fn response(
+    events: impl Stream<Item = Bytes> + Send + 'static,
+    stopping: CancellationToken,
+) -> Response {
+    let events = Box::pin(events.take_until(stopping.cancelled_owned()));
+    let stream = futures_util::stream::unfold(events, |mut events| async {
+        match tokio::time::timeout(KEEP_ALIVE, events.next()).await {
+            Ok(Some(event)) => Some((event, events)),
+            Ok(None) => None,
+            Err(_) => Some((Bytes::from_static(b": keep-alive\n\n"), events)),
+        }
+    });
+    (
+        [
+            (header::CONTENT_TYPE, "text/event-stream"),
+            (header::CACHE_CONTROL, "no-cache"),
+            // Reverse proxies that buffer by default are told not to.
+            (header::HeaderName::from_static("x-accel-buffering"), "no"),
+        ],
+        Body::from_stream(stream.map(Ok::<_, std::convert::Infallible>)),
+    )
+        .into_response()
+}
+
+/// Turns chunks of output into `stdout`, `stderr` and `gap` events. Bytes that are UTF-8 go as
+/// text, with a character that is cut by a chunk's end carried over to the next; others go as
+/// base64, so that every byte arrives as it was written.
+#[derive(Debug, Default)]
+pub(super) struct OutputEvents {
+    /// The first bytes of a cut character, for standard output and standard error.
+    carried: [Vec<u8>; 2],
+    /// Output offset after what was sent.
+    offset: u64,
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Binary {
+    base64: String,
+}
+
+#[derive(Serialize)]
+struct Gap {
+    from: u64,
+    to: u64,
+}
+
+impl OutputEvents {
+    pub(super) fn encode(&mut self, chunk: OutputChunk) -> Bytes {
+        match chunk {
+            OutputChunk::Gap { from, to } => {
+                self.offset = to;
+                event("gap", None, &Gap { from, to })
+            }
+            OutputChunk::Bytes { stderr, data, end } => {
+                self.offset = end;
+                let carried = &mut self.carried[usize::from(stderr)];
+                let joined;
+                let data: &[u8] = if carried.is_empty() {
+                    &data
+                } else {
+                    joined = [carried.as_slice(), &data].concat();
+                    carried.clear();
+                    &joined
+                };
+                let complete = complete_characters(data);
+                carried.extend_from_slice(&data[complete..]);
+                output_event(stderr, end, &data[..complete])
+            }
+        }
+    }
+
+    /// What is still carried when the stream ends.
+    pub(super) fn finish(&mut self) -> Bytes {
+        let mut rest = Vec::new();
+        for (stderr, carried) in [(false, 0), (true, 1)] {
+            let carried = std::mem::take(&mut self.carried[carried]);
+            rest.extend_from_slice(&output_event(stderr, self.offset, &carried));
+        }
+        rest.into()
+    }
+}
+
+fn output_event(stderr: bool, end: u64, data: &[u8]) -> Bytes {
+    if data.is_empty() {
+        return Bytes::new();
+    }
+    let name = if stderr { "stderr" } else { "stdout" };
+    match std::str::from_utf8(data) {
+        Ok(text) => event(name, Some(end.to_string()), &Text { text }),
+        Err(_) => event(
+            name,
+            Some(end.to_string()),
+            &Binary {
+                base64: STANDARD.encode(data),
+            },
+        ),
+    }
+}
+
+/// How many bytes of `data` end on a character boundary; at most three are left over.
+fn complete_characters(data: &[u8]) -> usize {
+    match std::str::from_utf8(data) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => data.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_that_are_cut_arrive_whole() {
+        let bytes = "grün 🦀".as_bytes();
+        for cut in 0..=bytes.len() {
+            let mut events = OutputEvents::default();
+            let mut sent = String::new();
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                let data = Bytes::copy_from_slice(part);
+                let chunk = OutputChunk::Bytes {
+                    stderr: false,
+                    data,
+                    end: 0,
+                };
+                sent.push_str(std::str::from_utf8(&events.encode(chunk)).unwrap());
+            }
+            sent.push_str(std::str::from_utf8(&events.finish()).unwrap());
+            let text: String = sent
+                .lines()
+                .filter_map(|line| line.strip_prefix("data: "))
+                .map(|data| {
+                    let value: serde_json::Value = serde_json::from_str(data).unwrap();
+                    value["text"].as_str().unwrap().to_owned()
+                })
+                .collect();
+            assert_eq!(text, "grün 🦀", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_arrive_as_they_are() {
+        let mut events = OutputEvents::default();
+        let data = Bytes::from_static(b"a\xff\xfeb");
+        let sent = events.encode(OutputChunk::Bytes {
+            stderr: true,
+            data,
+            end: 4,
+        });
+        assert_eq!(
+            &sent[..],
+            b"event: stderr\nid: 4\ndata: {\"base64\":\"Yf/+Yg==\"}\n\n"
+        );
+    }
+}

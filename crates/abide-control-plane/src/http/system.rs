@@ -1,0 +1,193 @@
+//! Health, status, documentation and shutdown.
+
+use abide_model::{Problem, Timestamp};
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::body::Fields;
+use super::error::Answer;
+use crate::metrics::Gauges;
+use crate::service::WorkersAfterShutdown;
+
+/// Routes without a key.
+pub(super) fn open() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(root))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .routes(routes!(openapi))
+        .routes(routes!(docs))
+        .route("/health/live", axum::routing::get(healthz))
+        .route("/health/ready", axum::routing::get(readyz))
+}
+
+/// Routes with a key.
+pub(super) fn guarded() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(shutdown))
+        .route("/health", axum::routing::get(healthz))
+}
+
+/// What this server is
+#[utoipa::path(get, path = "/", tag = "system", security(()),
+    responses((status = 200, description = "Name, version and where to look", body = Object)))]
+async fn root() -> Response {
+    Json(serde_json::json!({
+        "service": "abide",
+        "version": env!("CARGO_PKG_VERSION"),
+        "status": "operational",
+        "endpoints": {
+            "sessions": "/sessions",
+            "agents": "/agents",
+            "events": "/events",
+            "docs": "/docs",
+            "openapi": "/openapi.json",
+            "health": "/healthz",
+        },
+    }))
+    .into_response()
+}
+
+/// Whether the process answers
+#[utoipa::path(get, path = "/healthz", tag = "system", security(()),
+    responses((status = 200, description = "It does", body = Object)))]
+async fn healthz() -> Response {
+    Json(serde_json::json!({
+        "status": "alive", "service": "abide", "version": env!("CARGO_PKG_VERSION")
+    }))
+    .into_response()
+}
+
+/// Whether requests can be served: the database takes writes
+#[utoipa::path(get, path = "/readyz", tag = "system", security(()),
+    responses(
+        (status = 200, description = "Ready", body = Object),
+        (status = 503, description = "Not ready", body = Object),
+    ))]
+async fn readyz(State(app): State<App>) -> Response {
+    match app.store.check().await {
+        Ok(()) => Json(serde_json::json!({ "status": "ready", "database": "up" })).into_response(),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            let body = serde_json::json!({ "status": "not_ready", "database": "down" });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
+}
+
+/// Metrics in Prometheus text
+#[utoipa::path(get, path = "/metrics", tag = "system", security(()),
+    responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text")))]
+async fn metrics(State(app): State<App>) -> Answer {
+    let counts = app.agent.counts();
+    let text = app.metrics.text(Gauges {
+        sessions: app.store.count_sessions().await?,
+        interpreters: counts.interpreters,
+        warm_python: counts.warm_python,
+        warm_node: counts.warm_node,
+        running_steps: counts.running_steps,
+        queued_steps: counts.queued_steps,
+        event_sequence: *app.store.watch_events().borrow(),
+    });
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "system", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+async fn openapi() -> Response {
+    Json(super::openapi()).into_response()
+}
+
+/// This document for people
+#[utoipa::path(get, path = "/docs", tag = "system", security(()),
+    responses((status = 200, description = "A page", content_type = "text/html")))]
+async fn docs() -> Response {
+    Html(include_str!("../../assets/docs.html")).into_response()
+}
+
+/// What the server is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+struct Status {
+    /// Of Abide.
+    version: String,
+    /// Of the server's process.
+    pid: u32,
+    /// Since when it runs.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    /// Where its files are.
+    data_dir: String,
+    /// Its base URL.
+    url: String,
+    /// Sessions stored.
+    sessions: u64,
+    /// Interpreters that belong to sessions.
+    live_interpreters: usize,
+    /// Interpreters at work.
+    running_steps: usize,
+    /// Steps that wait behind others.
+    queued_steps: usize,
+    /// Idle interpreters.
+    warm: Warm,
+}
+
+/// Idle interpreters by language.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+struct Warm {
+    python: usize,
+    node: usize,
+}
+
+/// What the server is doing
+#[utoipa::path(get, path = "/status", tag = "system",
+    responses((status = 200, description = "Status", body = Status)))]
+async fn status(State(app): State<App>) -> Answer<Json<Status>> {
+    let counts = app.agent.counts();
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: app.started_at,
+        data_dir: app.config.data_dir.display().to_string(),
+        url: app.config.url.clone(),
+        sessions: app.store.count_sessions().await?,
+        live_interpreters: counts.interpreters,
+        running_steps: counts.running_steps,
+        queued_steps: counts.queued_steps,
+        warm: Warm {
+            python: counts.warm_python,
+            node: counts.warm_node,
+        },
+    }))
+}
+
+/// Stop the server
+///
+/// With `workers=keep` (default) interpreters and running steps go on and are found again at the
+/// next start; with `workers=end` they are stopped first.
+#[utoipa::path(post, path = "/shutdown", tag = "system",
+    params(("workers" = Option<String>, Query, description = "`keep` (default) or `end`")),
+    responses(
+        (status = 202, description = "Stopping"),
+        (status = 422, description = "`invalid_input`", body = Problem),
+    ))]
+async fn shutdown(State(app): State<App>, RawQuery(query): RawQuery) -> Answer<StatusCode> {
+    let mut fields = Fields::of_query(query.as_deref());
+    let workers = fields.text(&["workers"], "enum", |text| match text {
+        "keep" => Ok(WorkersAfterShutdown::Keep),
+        "end" => Ok(WorkersAfterShutdown::End),
+        _ => Err("must be keep or end".to_owned()),
+    });
+    fields.done()?;
+    app.request_shutdown(workers.unwrap_or(WorkersAfterShutdown::Keep));
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,54 @@
+//! Request ids, one log line and the metrics of each request.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::App;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+tokio::task_local! {
+    static CURRENT: String;
+}
+
+/// The id of the request that is being answered by this task.
+pub(super) fn request_id() -> Option<String> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+/// Gives the request an id (the caller's, if it is a sensible one), logs it and counts it.
+pub(super) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic()))
+        .map_or_else(
+            || abide_model::new_uuid().simple().to_string(),
+            str::to_owned,
+        );
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
+    let begun = Instant::now();
+    let span = tracing::info_span!("request", id = %id, method = %method, route = %route);
+    let header = HeaderValue::from_str(&id).ok();
+    let mut response = CURRENT
+        .scope(id, next.run(request).instrument(span.clone()))
+        .await;
+    let elapsed = begun.elapsed().as_secs_f64();
+    let status = response.status().as_u16();
+    app.metrics
+        .request(&route, method.as_str(), status, elapsed);
+    span.in_scope(|| tracing::info!(status, ms = elapsed * 1000.0, "answered"));
+    if let Some(header) = header {
+        response.headers_mut().insert(REQUEST_ID, header);
+    }
+    response
+}

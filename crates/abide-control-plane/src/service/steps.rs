@@ -1,0 +1,281 @@
+//! Steps: accepted and recorded, handed over, waited for.
+
+use std::sync::Arc;
+
+use abide_model::{
+    NewStep, Problem, ProblemCode, Session, SessionId, SessionStatus, Step, StepId, StepOutcome,
+    StepStatus, SubmitStep, Timestamp,
+};
+use abide_session_agent::{NewRun, Phase, Refusal, RunHandle, crash_points};
+use abide_store::Accepted;
+use uuid::Uuid;
+
+use super::sessions::runtime_crashed;
+use super::{ControlPlane, Outcome, store_problem};
+
+/// A step to run.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) step: SubmitStep,
+    /// `Idempotency-Key`: names the step where the client chose no step id.
+    pub(crate) key: Option<String>,
+    /// The caller will read the output as it comes, and wants every byte.
+    pub(crate) hold_output: bool,
+}
+
+/// A step that was accepted, now or earlier.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    /// As it was when accepted, or as it ended.
+    pub(crate) step: Step,
+    /// `None` when it had ended already.
+    pub(crate) run: Option<RunHandle>,
+}
+
+impl ControlPlane {
+    /// Accepts a step and hands it over. Repeating a step id joins the first execution.
+    pub(crate) async fn submit(&self, id: SessionId, submission: Submission) -> Outcome<Submitted> {
+        let session = self.session(id).await?;
+        check_open(&session)?;
+        let SubmitStep {
+            code,
+            step_id,
+            timeout_ms,
+            stdin,
+        } = submission.step;
+        let step_id = step_id
+            .or_else(|| submission.key.as_deref().map(|key| step_id_of_key(id, key)))
+            .unwrap_or_default();
+        let worker = match self.interpreter(&session).await {
+            Ok(worker) => worker,
+            // A repetition is answered even when nothing new can be run.
+            Err(problem) => {
+                return self
+                    .submitted_before(id, step_id, None)
+                    .await?
+                    .ok_or(problem);
+            }
+        };
+        let order = worker.accepting.lock().await;
+        if let Err(refusal) = worker.check() {
+            let before = self.submitted_before(id, step_id, None).await?;
+            return before.ok_or_else(|| refused(&session, refusal));
+        }
+        let new = NewStep {
+            id: step_id,
+            session_id: id,
+            code: code.clone(),
+            stdin: stdin.clone(),
+            timeout_ms: timeout_ms.or(self.config.step_timeout_ms),
+            created_at: Timestamp::now(),
+        };
+        let (timeout_ms, created_at) = (new.timeout_ms, new.created_at);
+        crash_points::pass("step.before_accept");
+        match self.store.accept_step(new).await.map_err(store_problem)? {
+            Accepted::Existing(step) => {
+                drop(order);
+                if step.code != code {
+                    return Err(Problem::new(
+                        ProblemCode::IdempotencyConflict,
+                        "this step id or Idempotency-Key was used for other code",
+                    ));
+                }
+                let before = self.submitted_before(id, step_id, Some(step)).await?;
+                before.ok_or_else(|| Problem::new(ProblemCode::StepNotFound, "Step not found"))
+            }
+            Accepted::New(step) => {
+                let run = NewRun {
+                    id: step_id,
+                    code,
+                    stdin,
+                    timeout_ms,
+                    created_at,
+                };
+                let run = worker
+                    .submit(run, submission.hold_output)
+                    .map_err(|refusal| refused(&session, refusal))?;
+                Ok(Submitted {
+                    step,
+                    run: Some(run),
+                })
+            }
+        }
+    }
+
+    /// A step that was accepted earlier, with its run if it has not ended.
+    async fn submitted_before(
+        &self,
+        session: SessionId,
+        id: StepId,
+        known: Option<Step>,
+    ) -> Outcome<Option<Submitted>> {
+        let step = match known {
+            Some(step) => Some(step),
+            None => self.store.step(session, id).await.map_err(store_problem)?,
+        };
+        let Some(step) = step else { return Ok(None) };
+        if step.status.is_terminal() {
+            return Ok(Some(Submitted { step, run: None }));
+        }
+        if let Some(worker) = self.agent.worker(session)
+            && let Some(run) = worker.attach(id).await
+        {
+            return Ok(Some(Submitted {
+                step,
+                run: Some(run),
+            }));
+        }
+        // It ended between the two looks.
+        let step = self.store.step(session, id).await.map_err(store_problem)?;
+        Ok(step.map(|step| Submitted { step, run: None }))
+    }
+
+    /// A step with its run, to wait for or to stream.
+    pub(crate) async fn find_step(&self, session: SessionId, id: StepId) -> Outcome<Submitted> {
+        self.session(session).await?;
+        self.submitted_before(session, id, None)
+            .await?
+            .ok_or_else(step_not_found)
+    }
+
+    /// A step as it stands now, with what it has printed so far.
+    pub(crate) async fn step(&self, session: SessionId, id: StepId) -> Outcome<Step> {
+        self.session(session).await?;
+        let step = self.store.step(session, id).await.map_err(store_problem)?;
+        let mut step = step.ok_or_else(step_not_found)?;
+        if !step.status.is_terminal()
+            && let Some(worker) = self.agent.worker(session)
+        {
+            match worker.peek(id).await {
+                Some(peek) => {
+                    step.stdout = peek.stdout.text();
+                    step.stdout_bytes = peek.stdout.bytes;
+                    step.stderr = peek.stderr.text();
+                    step.stderr_bytes = peek.stderr.bytes;
+                    step.truncated = peek.stdout.omitted() + peek.stderr.omitted() > 0;
+                    step.started_at = peek.started_at;
+                    step.queue_position = u32::try_from(peek.position).unwrap_or(u32::MAX);
+                    if peek.started_at.is_some() {
+                        step.status = StepStatus::Running;
+                    }
+                }
+                // It ended between the two looks.
+                None => {
+                    let ended = self.store.step(session, id).await.map_err(store_problem)?;
+                    step = ended.unwrap_or(step);
+                }
+            }
+        }
+        Ok(step)
+    }
+
+    /// Takes a step out of the queue, or interrupts it; one that has ended stays as it is.
+    pub(crate) async fn cancel(&self, session: SessionId, id: StepId) -> Outcome<Step> {
+        let step = self.step(session, id).await?;
+        if !step.status.is_terminal()
+            && let Some(worker) = self.agent.worker(session)
+        {
+            worker.cancel(id);
+        }
+        Ok(step)
+    }
+
+    /// Waits for the end of a step. `ShuttingDown` if the server stops first: the step goes on.
+    pub(crate) async fn ended(&self, submitted: Submitted) -> Outcome<Step> {
+        let Submitted { step, run } = submitted;
+        let Some(mut run) = run else { return Ok(step) };
+        match run.ended().await {
+            Some(outcome) => Ok(with_outcome(step, &outcome)),
+            None => Err(Problem::new(
+                ProblemCode::ShuttingDown,
+                format!(
+                    "the server is stopping; the step goes on: ask again for step {}",
+                    step.id
+                ),
+            )
+            .with_details(serde_json::json!({ "step_id": step.id }))),
+        }
+    }
+}
+
+/// The step as it stands according to its run, without asking the store.
+pub(crate) fn with_phase(step: Step, phase: &Phase) -> Step {
+    match phase {
+        Phase::Queued => step,
+        Phase::Running { started_at, .. } => Step {
+            status: StepStatus::Running,
+            started_at: Some(*started_at),
+            ..step
+        },
+        Phase::Ended(outcome) => with_outcome(step, outcome),
+    }
+}
+
+/// The step as it ended.
+pub(crate) fn with_outcome(step: Step, outcome: &Arc<StepOutcome>) -> Step {
+    let duration = outcome.started_at.map(|started| {
+        let micros = outcome
+            .finished_at
+            .as_micros()
+            .saturating_sub(started.as_micros());
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+        let duration = micros as f64 / 1000.0;
+        duration
+    });
+    Step {
+        status: outcome.status,
+        stdout: outcome.stdout.text(),
+        stderr: outcome.stderr.text(),
+        stdout_bytes: outcome.stdout.bytes,
+        stderr_bytes: outcome.stderr.bytes,
+        truncated: outcome.stdout.omitted() + outcome.stderr.omitted() > 0,
+        result: outcome.result.clone(),
+        error: outcome.error.clone(),
+        exit: outcome.exit.clone(),
+        started_at: outcome.started_at,
+        finished_at: Some(outcome.finished_at),
+        duration_ms: duration,
+        queue_position: 0,
+        ..step
+    }
+}
+
+fn check_open(session: &Session) -> Outcome<()> {
+    if session.is_expired(Timestamp::now()) {
+        return Err(Problem::new(
+            ProblemCode::SessionExpired,
+            "the session has expired (expires_at); create a new one",
+        ));
+    }
+    match session.status {
+        SessionStatus::Active | SessionStatus::Crashed => Ok(()),
+        SessionStatus::Paused | SessionStatus::Completed => Err(Problem::new(
+            ProblemCode::SessionNotActive,
+            format!(
+                "the session is {}; set its status to active first",
+                session.status
+            ),
+        )),
+    }
+}
+
+fn refused(session: &Session, refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Dead(exit) => runtime_crashed(session, &exit),
+        Refusal::QueueFull(waiting) => Problem::new(
+            ProblemCode::LimitReached,
+            format!("{waiting} steps wait in this session already (queue_length); try again later"),
+        )
+        .with_details(serde_json::json!({ "queued": waiting })),
+        Refusal::Stopping => Problem::new(ProblemCode::ShuttingDown, "the server is stopping"),
+    }
+}
+
+fn step_not_found() -> Problem {
+    Problem::new(ProblemCode::StepNotFound, "Step not found")
+}
+
+/// The same key in the same session is the same step (UUIDv5, RFC 9562 §5.5).
+fn step_id_of_key(session: SessionId, key: &str) -> StepId {
+    StepId(Uuid::new_v5(&session.0, key.as_bytes()))
+}

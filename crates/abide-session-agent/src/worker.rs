@@ -1,0 +1,368 @@
+//! One interpreter: the handle others hold, and the task that owns it.
+
+mod link;
+mod records;
+mod task;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use abide_interpreter::ToHarness;
+use abide_keeper::{JournalReader, KeeperClient};
+use abide_model::{Exit, OutputView, Runtime, SessionId, StepId, StepOutcome, Timestamp, WorkerId};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::output::{OutputReader, StreamFilter, Tap, TapStarter, Taps};
+use crate::recorder::Recorder;
+use crate::tasks::Tasks;
+
+/// A step as the agent needs it.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// See [`StepId`].
+    pub id: StepId,
+    /// Source text.
+    pub code: String,
+    /// What it reads from standard input.
+    pub stdin: Option<String>,
+    /// Limit in milliseconds from hand-over.
+    pub timeout_ms: Option<u64>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone)]
+pub enum Phase {
+    /// Waits for the steps before it.
+    Queued,
+    /// The interpreter has it.
+    Running {
+        /// When it was handed over.
+        started_at: Timestamp,
+        /// Sequence number of the first journal entry after the hand-over.
+        start_seq: u64,
+        /// Output offset there.
+        output_start: u64,
+    },
+    /// It ended, and that is recorded.
+    Ended(Arc<StepOutcome>),
+}
+
+/// Why a step was not taken.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// The interpreter is dead.
+    #[error("the interpreter is dead: {}", .0.reason)]
+    Dead(Exit),
+    /// Too many steps wait already.
+    #[error("{0} steps wait already")]
+    QueueFull(usize),
+    /// The agent is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// One step's way through its interpreter.
+#[derive(Debug)]
+pub struct RunHandle {
+    worker: WorkerHandle,
+    phase: watch::Receiver<Phase>,
+    tap: Option<Tap>,
+}
+
+impl RunHandle {
+    /// Where it stands now.
+    pub fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// Waits for its end; `None` if the agent stops first (the step goes on).
+    pub async fn ended(&mut self) -> Option<Arc<StepOutcome>> {
+        match &*self
+            .phase
+            .wait_for(|phase| matches!(phase, Phase::Ended(_)))
+            .await
+            .ok()?
+        {
+            Phase::Ended(outcome) => Some(Arc::clone(outcome)),
+            Phase::Queued | Phase::Running { .. } => None,
+        }
+    }
+
+    /// Waits until it starts, then reads its output from the first byte to its end. `None` if
+    /// it ended without starting, or the agent stops.
+    pub async fn output(&mut self) -> Option<OutputReader> {
+        let phase = self
+            .phase
+            .wait_for(|phase| !matches!(phase, Phase::Queued))
+            .await
+            .ok()?
+            .clone();
+        let shared = &self.worker.shared;
+        match phase {
+            Phase::Running {
+                start_seq,
+                output_start,
+                ..
+            } => Some(OutputReader::of_step(
+                Arc::clone(&shared.journal),
+                shared.progress.subscribe(),
+                self.phase.clone(),
+                self.tap.take(),
+                (start_seq, output_start),
+            )),
+            Phase::Ended(outcome) if outcome.started_at.is_some() => Some(shared.output(
+                StreamFilter::All,
+                outcome.output_start,
+                Some(outcome.output_end),
+                false,
+            )),
+            Phase::Ended(_) | Phase::Queued => None,
+        }
+    }
+}
+
+/// A partial look at a running step.
+#[derive(Debug, Clone, Default)]
+pub struct Peek {
+    /// Standard output so far.
+    pub stdout: OutputView,
+    /// Standard error so far.
+    pub stderr: OutputView,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// Steps before it.
+    pub position: usize,
+}
+
+/// What the owner task is asked to do.
+#[derive(Debug)]
+enum Command {
+    Submit {
+        run: NewRun,
+        phase: watch::Sender<Phase>,
+        tap: Option<TapStarter>,
+    },
+    Attach {
+        id: StepId,
+        reply: oneshot::Sender<Option<watch::Receiver<Phase>>>,
+    },
+    Peek {
+        id: StepId,
+        reply: oneshot::Sender<Option<Peek>>,
+    },
+    Cancel {
+        id: StepId,
+    },
+    InterruptRunning,
+    Stop {
+        reason: String,
+    },
+}
+
+/// What the task and its handles share.
+#[derive(Debug)]
+struct Shared {
+    id: WorkerId,
+    session: SessionId,
+    runtime: Runtime,
+    journal: Arc<JournalReader>,
+    taps: Arc<Taps>,
+    /// Sequence number of the entry the task will read next; the sender lives as long as the task.
+    progress: watch::Sender<u64>,
+    exit: watch::Sender<Option<Exit>>,
+    unfinished: AtomicUsize,
+    queue_length: usize,
+}
+
+impl Shared {
+    fn output(
+        &self,
+        filter: StreamFilter,
+        from: u64,
+        end: Option<u64>,
+        follow: bool,
+    ) -> OutputReader {
+        OutputReader::new(
+            Arc::clone(&self.journal),
+            self.progress.subscribe(),
+            Some(self.exit.subscribe()),
+            filter,
+            from,
+            end,
+            follow,
+        )
+    }
+}
+
+/// Speaks to one interpreter; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerHandle {
+    shared: Arc<Shared>,
+    inbox: mpsc::UnboundedSender<Command>,
+    /// Held by whoever accepts a step, so that the order of acceptance is the order of running.
+    pub accepting: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl WorkerHandle {
+    /// Which worker.
+    pub fn id(&self) -> WorkerId {
+        self.shared.id
+    }
+
+    /// Which language.
+    pub fn runtime(&self) -> Runtime {
+        self.shared.runtime
+    }
+
+    /// How it ended, once it has.
+    pub fn exit(&self) -> Option<Exit> {
+        self.shared.exit.borrow().clone()
+    }
+
+    /// Steps that wait or run.
+    pub fn unfinished(&self) -> usize {
+        self.shared.unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Whether a step would be taken now.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if let Some(exit) = self.exit() {
+            return Err(Refusal::Dead(exit));
+        }
+        if self.unfinished() >= self.shared.queue_length {
+            return Err(Refusal::QueueFull(self.unfinished()));
+        }
+        Ok(())
+    }
+
+    /// Queues a step. With `hold_output` the program waits for the reader that
+    /// [`RunHandle::output`] gives, so that it gets every byte.
+    ///
+    /// The step must be recorded as accepted before: from here on the recorder will be told how
+    /// it ended, also if the interpreter turns out to be dead.
+    pub fn submit(&self, run: NewRun, hold_output: bool) -> Result<RunHandle, Refusal> {
+        let (sender, phase) = watch::channel(Phase::Queued);
+        let tap = hold_output.then(|| self.shared.taps.tap());
+        let starter = tap.as_ref().map(Tap::starter);
+        self.shared.unfinished.fetch_add(1, Ordering::Relaxed);
+        self.inbox
+            .send(Command::Submit {
+                run,
+                phase: sender,
+                tap: starter,
+            })
+            .map_err(|_| Refusal::Stopping)?;
+        Ok(RunHandle {
+            worker: self.clone(),
+            phase,
+            tap,
+        })
+    }
+
+    /// Joins a step that was submitted earlier; `None` if it is not here (any more).
+    pub async fn attach(&self, id: StepId) -> Option<RunHandle> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Command::Attach { id, reply }).ok()?;
+        let phase = answer.await.ok()??;
+        Some(RunHandle {
+            worker: self.clone(),
+            phase,
+            tap: None,
+        })
+    }
+
+    /// What an unfinished step has printed so far.
+    pub async fn peek(&self, id: StepId) -> Option<Peek> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Command::Peek { id, reply }).ok()?;
+        answer.await.ok()?
+    }
+
+    /// Takes a step out of the queue, or interrupts it.
+    pub fn cancel(&self, id: StepId) {
+        let _ = self.inbox.send(Command::Cancel { id });
+    }
+
+    /// Interrupts whatever runs.
+    pub fn interrupt(&self) {
+        let _ = self.inbox.send(Command::InterruptRunning);
+    }
+
+    /// Ends the whole process tree and waits until that is recorded.
+    pub async fn stop(&self, reason: &str) {
+        let _ = self.inbox.send(Command::Stop {
+            reason: reason.to_owned(),
+        });
+        let mut exit = self.shared.exit.subscribe();
+        let _ = exit.wait_for(Option::is_some).await;
+    }
+
+    /// The worker's output from `from` up to `end` or what is there; see [`OutputReader`].
+    pub fn output(
+        &self,
+        filter: StreamFilter,
+        from: u64,
+        end: Option<u64>,
+        follow: bool,
+    ) -> OutputReader {
+        self.shared.output(filter, from, end, follow)
+    }
+
+    /// Output offset after the last byte written.
+    pub fn output_end(&self) -> u64 {
+        self.shared.journal.output_end()
+    }
+}
+
+/// Everything a worker's task needs.
+pub(crate) struct WorkerSetup {
+    pub(crate) id: WorkerId,
+    pub(crate) session: SessionId,
+    pub(crate) runtime: Runtime,
+    pub(crate) journal: Arc<JournalReader>,
+    /// `None`: its keeper is gone; the journal is read to its end and the rest concluded.
+    pub(crate) keeper: Option<KeeperClient>,
+    /// How the keeper said its process ended, for a worker without one.
+    pub(crate) known_exit: Option<abide_keeper::ExitRecord>,
+    /// Where to start reading.
+    pub(crate) next: u64,
+    /// Sent before the first step.
+    pub(crate) configure: Option<ToHarness>,
+    /// Steps accepted before a restart of the agent, in order.
+    pub(crate) unfinished: Vec<NewRun>,
+    pub(crate) queue_length: usize,
+    pub(crate) interrupt_grace: std::time::Duration,
+}
+
+/// Starts the owner task.
+pub(crate) fn start(
+    setup: WorkerSetup,
+    recorder: Arc<dyn Recorder>,
+    tasks: &Tasks,
+) -> std::io::Result<WorkerHandle> {
+    let (inbox, commands) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared {
+        id: setup.id,
+        session: setup.session,
+        runtime: setup.runtime,
+        taps: Arc::new(Taps::new(Arc::clone(&setup.journal))),
+        journal: Arc::clone(&setup.journal),
+        progress: watch::channel(setup.next).0,
+        exit: watch::channel(None).0,
+        unfinished: AtomicUsize::new(setup.unfinished.len()),
+        queue_length: setup.queue_length,
+    });
+    let task = task::WorkerTask::new(setup, Arc::clone(&shared), commands, recorder)?;
+    tasks.spawn("worker", task.run(tasks.stopping()));
+    Ok(WorkerHandle {
+        shared,
+        inbox,
+        accepting: Arc::default(),
+    })
+}
+
+/// The live workers by session.
+pub(crate) type Workers = Mutex<std::collections::HashMap<SessionId, WorkerHandle>>;

@@ -1,0 +1,284 @@
+//! From journal entries to what they mean for the steps.
+
+use std::sync::Arc;
+
+use abide_interpreter::FromHarness;
+use abide_keeper::{ExitRecord, FrameAssembler, Lifecycle, Record, Tag, split_input};
+use abide_model::{
+    Exit, OutputView, StepError, StepId, StepOutcome, StepResult, StepStatus, Timestamp,
+};
+use tokio::sync::watch;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::task::WorkerTask;
+use super::{NewRun, Phase};
+use crate::crash_points;
+use crate::output::TapStarter;
+
+/// The end of standard error that a crash report quotes, in bytes.
+const LAST_STDERR_BYTES: usize = 4096;
+
+/// A step that has not ended.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) run: NewRun,
+    pub(super) phase: Arc<watch::Sender<Phase>>,
+    pub(super) tap: Option<TapStarter>,
+    pub(super) generation: u64,
+    pub(super) started: Option<Started>,
+    pub(super) stdout: OutputView,
+    pub(super) stderr: OutputView,
+}
+
+/// The hand-over of a step, as the journal has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Started {
+    pub(super) at: Timestamp,
+    time_ns: u64,
+    output_start: u64,
+}
+
+impl Entry {
+    pub(super) fn new(run: NewRun, phase: watch::Sender<Phase>, tap: Option<TapStarter>) -> Self {
+        Self {
+            run,
+            phase: Arc::new(phase),
+            tap,
+            generation: 0,
+            started: None,
+            stdout: OutputView::default(),
+            stderr: OutputView::default(),
+        }
+    }
+
+    pub(super) fn outcome(
+        self,
+        status: StepStatus,
+        finished: Option<Finished>,
+        output_end: u64,
+        exit: Option<Exit>,
+    ) -> StepOutcome {
+        let time_ns = finished.as_ref().map(|said| said.time_ns);
+        let (result, error) = finished.map_or((None, None), |said| (said.result, said.error));
+        // One clock for both ends, so that the duration is exact whatever the wall clock does.
+        let finished_at = match (self.started, time_ns) {
+            (Some(started), Some(end_ns)) => {
+                let micros = end_ns.saturating_sub(started.time_ns) / 1000;
+                let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+                Timestamp::from_micros(started.at.as_micros().saturating_add(micros))
+            }
+            _ => Timestamp::now(),
+        };
+        StepOutcome {
+            id: self.run.id,
+            status,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            result,
+            error,
+            exit,
+            started_at: self.started.map(|started| started.at),
+            finished_at,
+            output_start: self
+                .started
+                .map_or(output_end, |started| started.output_start),
+            output_end,
+        }
+    }
+}
+
+/// What the interpreter says about the end of a step.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) id: StepId,
+    pub(super) status: StepStatus,
+    result: Option<StepResult>,
+    error: Option<StepError>,
+    /// When the keeper had it: `CLOCK_BOOTTIME`, nanoseconds.
+    pub(super) time_ns: u64,
+}
+
+/// A journal entry that means something for the steps.
+#[derive(Debug)]
+pub(super) enum Frame {
+    /// A message of ours reached the interpreter.
+    Delivered(StepId),
+    /// The interpreter runs it: an interrupt reaches it from here on.
+    Started(StepId),
+    /// A step ended.
+    Finished(Box<Finished>),
+    /// The process ended.
+    Exited(ExitRecord),
+}
+
+/// Puts chunked payloads together again and keeps the end of standard error.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    control: FrameAssembler,
+    last_stderr: Vec<u8>,
+}
+
+impl Frames {
+    fn keep_stderr(&mut self, data: &[u8]) {
+        let data = &data[data.len().saturating_sub(LAST_STDERR_BYTES)..];
+        let excess = (self.last_stderr.len() + data.len()).saturating_sub(LAST_STDERR_BYTES);
+        self.last_stderr.drain(..excess.min(self.last_stderr.len()));
+        self.last_stderr.extend_from_slice(data);
+    }
+
+    /// V8 says so before it aborts; the exit itself is a plain SIGABRT.
+    pub(super) fn last_stderr_says_out_of_memory(&self) -> bool {
+        String::from_utf8_lossy(&self.last_stderr).contains("JavaScript heap out of memory")
+    }
+
+    pub(super) fn last_stderr(&self) -> String {
+        String::from_utf8_lossy(&self.last_stderr).into_owned()
+    }
+}
+
+impl WorkerTask {
+    /// Accounts for one entry; its payload is `data`.
+    pub(super) fn take_record(&mut self, record: &Record, data: &[u8]) -> Option<Frame> {
+        match record.tag {
+            Tag::Stdout | Tag::Stderr => {
+                self.output_read = record.output_offset + data.len() as u64;
+                if record.tag == Tag::Stderr {
+                    self.frames.keep_stderr(data);
+                }
+                if let Some(entry) = self
+                    .schedule
+                    .running()
+                    .and_then(|id| self.entries.get_mut(&id))
+                {
+                    let view = match record.tag {
+                        Tag::Stderr => &mut entry.stderr,
+                        Tag::Stdout | Tag::Control | Tag::Input | Tag::Lifecycle => {
+                            &mut entry.stdout
+                        }
+                    };
+                    view.push(data);
+                    crash_points::pass("step.during_output");
+                }
+                None
+            }
+            // The first chunk names the message; the rest is what was handed over.
+            Tag::Input => {
+                if !record.is_first() {
+                    return None;
+                }
+                let id = StepId(Uuid::from_bytes(split_input(data)?.0));
+                self.started(id, record).then_some(Frame::Delivered(id))
+            }
+            Tag::Control => {
+                let (_, frame) = self.frames.control.push(record, data)?;
+                match FromHarness::decode(frame) {
+                    Ok(FromHarness::Started { id }) => Some(Frame::Started(id)),
+                    Ok(FromHarness::Finished {
+                        id,
+                        status,
+                        result,
+                        error,
+                    }) => {
+                        let time_ns = record.time_ns;
+                        Some(Frame::Finished(Box::new(Finished {
+                            id,
+                            status,
+                            result,
+                            error,
+                            time_ns,
+                        })))
+                    }
+                    Ok(FromHarness::Ready { .. }) => None,
+                    Err(error) => {
+                        warn!(worker = %self.shared.id, %error, "unreadable frame");
+                        None
+                    }
+                }
+            }
+            Tag::Lifecycle => match serde_json::from_slice(data) {
+                Ok(Lifecycle::Exited(exit)) => Some(Frame::Exited(exit)),
+                _ => None,
+            },
+        }
+    }
+
+    /// The journal says that `id` was handed over here.
+    fn started(&mut self, id: StepId, record: &Record) -> bool {
+        self.output_read = record.output_offset;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        let at = wall_clock(record.time_ns);
+        entry.started = Some(Started {
+            at,
+            time_ns: record.time_ns,
+            output_start: record.output_offset,
+        });
+        if let Some(tap) = &entry.tap {
+            tap.hold_from(self.next);
+        }
+        entry.phase.send_replace(Phase::Running {
+            started_at: at,
+            start_seq: self.next,
+            output_start: record.output_offset,
+        });
+        // Handed over before the agent was restarted: the schedule still has it queued.
+        let limit = entry.run.timeout_ms;
+        if let Some(generation) = self.schedule.was_delivered(id) {
+            entry.generation = generation;
+            if let Some(limit) = limit {
+                self.rearm(limit, at, generation);
+            }
+        }
+        true
+    }
+
+    /// An error for an end that the interpreter itself did not explain.
+    pub(super) fn explain(&self, status: StepStatus, timeout_ms: Option<u64>) -> Option<StepError> {
+        let (kind, message) = match status {
+            StepStatus::Queued
+            | StepStatus::Running
+            | StepStatus::Completed
+            | StepStatus::Error => {
+                return None;
+            }
+            StepStatus::Timeout => (
+                "Timeout",
+                format!(
+                    "the step was stopped after its timeout_ms of {}",
+                    timeout_ms.unwrap_or(0)
+                ),
+            ),
+            StepStatus::Interrupted => ("Interrupted", "the step was interrupted".to_owned()),
+            StepStatus::OutOfMemory => (
+                "OutOfMemory",
+                "the interpreter ran out of memory".to_owned(),
+            ),
+            StepStatus::Crashed => ("RuntimeCrashed", self.describe_exit().reason),
+            StepStatus::Lost => (
+                "Lost",
+                "nobody saw how the step ended: its keeper or the machine went down".to_owned(),
+            ),
+        };
+        let quoted = matches!(status, StepStatus::Crashed | StepStatus::OutOfMemory)
+            .then(|| self.frames.last_stderr())
+            .unwrap_or_default();
+        Some(StepError {
+            kind: kind.to_owned(),
+            message,
+            traceback: quoted,
+        })
+    }
+}
+
+/// The wall-clock time of a `CLOCK_BOOTTIME` reading of this boot.
+fn wall_clock(time_ns: u64) -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now_ns = now
+        .tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(now.tv_nsec);
+    let ago_ns = now_ns.saturating_sub(i64::try_from(time_ns).unwrap_or(i64::MAX));
+    Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub(ago_ns / 1000))
+}

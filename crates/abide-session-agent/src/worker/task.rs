@@ -1,0 +1,534 @@
+//! The task that owns one interpreter: one queue of commands in, one journal in, and what may
+//! happen next decided by [`Schedule`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use abide_interpreter::ToHarness;
+use abide_keeper::{Message, ReadError, SignalScope};
+use abide_model::{Exit, StepId, StepStatus, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::link::Link;
+use super::records::{Entry, Finished, Frame, Frames};
+use super::{Command, NewRun, Peek, Phase, Shared, WorkerSetup};
+use crate::crash_points;
+use crate::output::TapStarter;
+use crate::recorder::{RecordFailed, Recorder};
+use crate::schedule::{Death, Schedule, StopAction};
+
+/// Journal entries handled before commands get a turn.
+const BATCH: usize = 512;
+/// A reader that holds the program back and does not move for two of these is let go.
+const STALL_CHECK: Duration = Duration::from_secs(5);
+/// What a step's value and displays may take in a record, in bytes.
+const MAX_RESULT_BYTES: u64 = 1024 * 1024;
+/// Between attempts to write a record that the store refused.
+const RECORD_RETRY: Duration = Duration::from_millis(200);
+
+pub(super) struct WorkerTask {
+    pub(super) shared: Arc<Shared>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    recorder: Arc<dyn Recorder>,
+    link: Option<Link>,
+    pub(super) frames: Frames,
+    pub(super) schedule: Schedule,
+    pub(super) entries: HashMap<StepId, Entry>,
+    /// Sequence number of the journal entry to read next.
+    pub(super) next: u64,
+    /// Output offset after the output read so far.
+    pub(super) output_read: u64,
+    buffer: Vec<u8>,
+    timeout: Option<(Instant, u64)>,
+    grace: Option<(Instant, u64)>,
+    interrupt_grace: Duration,
+    stop_reason: Option<String>,
+    /// The interpreter has said that it runs the step: an interrupt will reach it.
+    interruptible: bool,
+    interrupt_at_start: bool,
+    /// After a gap: a step that was handed over or not, and the empty step behind it whose end
+    /// will tell.
+    probe: Option<(StepId, StepId)>,
+    exit: Option<abide_keeper::ExitRecord>,
+    stopping: CancellationToken,
+}
+
+impl WorkerTask {
+    pub(super) fn new(
+        setup: WorkerSetup,
+        shared: Arc<Shared>,
+        commands: mpsc::UnboundedReceiver<Command>,
+        recorder: Arc<dyn Recorder>,
+    ) -> std::io::Result<Self> {
+        let mut task = Self {
+            shared,
+            commands,
+            recorder,
+            link: setup.keeper.map(Link::new).transpose()?,
+            frames: Frames::default(),
+            schedule: Schedule::default(),
+            entries: HashMap::new(),
+            next: setup.next,
+            output_read: 0,
+            buffer: Vec::new(),
+            timeout: None,
+            grace: None,
+            interrupt_grace: setup.interrupt_grace,
+            stop_reason: None,
+            interruptible: false,
+            interrupt_at_start: false,
+            probe: None,
+            exit: setup.known_exit,
+            stopping: CancellationToken::new(),
+        };
+        if let Some(configure) = &setup.configure {
+            task.deliver(task.shared.id.0, configure);
+        }
+        for run in setup.unfinished {
+            task.enqueue(run, watch::channel(Phase::Queued).0, None);
+        }
+        task.find_gap();
+        Ok(task)
+    }
+
+    pub(super) async fn run(mut self, stopping: CancellationToken) {
+        self.stopping = stopping.clone();
+        loop {
+            let more = self.read_journal().await;
+            if !more {
+                if self.link.is_none() {
+                    self.conclude_exit().await;
+                    break;
+                }
+                self.start_next();
+            }
+            if let Some(link) = &mut self.link {
+                link.flush();
+            }
+            if more {
+                while let Ok(command) = self.commands.try_recv() {
+                    self.handle(command).await;
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.handle(command).await,
+                    // Nobody can reach the worker any more: its session was deleted.
+                    None => self.stop("nobody holds the worker any more".to_owned()),
+                },
+                () = wait_for(&mut self.link, &self.shared.journal, self.next) => {}
+                generation = at(self.timeout) => {
+                    self.timeout = None;
+                    let action = self.schedule.timed_out(generation);
+                    self.interrupt_for(action);
+                }
+                generation = at(self.grace) => {
+                    self.grace = None;
+                    if self.schedule.grace_over(generation) {
+                        self.send(Message::Kill);
+                    }
+                }
+                () = tokio::time::sleep(STALL_CHECK), if !self.shared.taps.is_empty() => {
+                    self.shared.taps.release_stalled();
+                }
+            }
+        }
+        self.serve_the_dead(stopping).await;
+    }
+
+    /// A dead interpreter still has readers, and steps that were accepted in the same moment.
+    async fn serve_the_dead(&mut self, stopping: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.handle(command).await,
+                    None => return,
+                },
+            }
+            let late = self.schedule.exited(self.death());
+            self.conclude_all(late).await;
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Submit { run, phase, tap } => self.enqueue(run, phase, tap),
+            Command::Attach { id, reply } => {
+                let _ = reply.send(self.entries.get(&id).map(|entry| entry.phase.subscribe()));
+            }
+            Command::Peek { id, reply } => {
+                let _ = reply.send(self.entries.get(&id).map(|entry| Peek {
+                    stdout: entry.stdout.clone(),
+                    stderr: entry.stderr.clone(),
+                    started_at: entry.started.as_ref().map(|started| started.at),
+                    position: self.schedule.position(id).unwrap_or(0),
+                }));
+            }
+            Command::Cancel { id } => {
+                let action = self.schedule.cancel(id);
+                if action == StopAction::Dequeued {
+                    self.conclude(id, StepStatus::Interrupted, None).await;
+                }
+                self.interrupt_for(action);
+            }
+            Command::InterruptRunning => {
+                if let Some(id) = self.schedule.running() {
+                    let action = self.schedule.cancel(id);
+                    self.interrupt_for(action);
+                }
+            }
+            Command::Stop { reason } => self.stop(reason),
+        }
+    }
+
+    fn stop(&mut self, reason: String) {
+        if self.stop_reason.is_none() {
+            self.stop_reason = Some(reason);
+            self.send(Message::Stop);
+        }
+    }
+
+    fn enqueue(&mut self, run: NewRun, phase: watch::Sender<Phase>, tap: Option<TapStarter>) {
+        self.schedule.submit(run.id);
+        self.entries.insert(run.id, Entry::new(run, phase, tap));
+    }
+
+    /// Hands the next step to the interpreter if it is free.
+    fn start_next(&mut self) {
+        let Some((id, generation)) = self.schedule.next() else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.generation = generation;
+        let (code, stdin) = (entry.run.code.clone(), entry.run.stdin.clone());
+        if let Some(limit) = entry.run.timeout_ms {
+            self.timeout = Some((Instant::now() + Duration::from_millis(limit), generation));
+        }
+        crash_points::pass("step.before_send");
+        self.deliver_step(id, code, stdin);
+        if let Some(link) = &mut self.link {
+            link.flush();
+        }
+        crash_points::pass("step.after_send");
+    }
+
+    fn deliver_step(&mut self, id: StepId, code: String, stdin: Option<String>) {
+        let max_result_bytes = MAX_RESULT_BYTES;
+        self.deliver(
+            id.0,
+            &ToHarness::Step {
+                id,
+                code,
+                stdin,
+                max_result_bytes,
+            },
+        );
+    }
+
+    fn deliver(&mut self, id: Uuid, message: &ToHarness) {
+        self.send(Message::Deliver {
+            id: id.into_bytes(),
+            payload: &message.encode(),
+        });
+    }
+
+    fn send(&mut self, message: Message<'_>) {
+        if let Some(link) = &mut self.link {
+            link.queue(message);
+        }
+    }
+
+    fn interrupt_for(&mut self, action: StopAction) {
+        if let StopAction::Interrupt { generation } = action {
+            self.grace = Some((Instant::now() + self.interrupt_grace, generation));
+            if self.interruptible {
+                self.interrupt();
+            } else {
+                self.interrupt_at_start = true;
+            }
+        }
+    }
+
+    /// Ctrl-C: the interpreter and what it runs in the foreground.
+    fn interrupt(&mut self) {
+        let signal = rustix::process::Signal::INT.as_raw();
+        self.send(Message::Signal {
+            signal,
+            scope: SignalScope::Group,
+        });
+    }
+
+    /// If output has left the ring unread, the first unfinished step may have been handed over
+    /// in the part that is gone. Assume so, hand it over again (the keeper drops a repetition)
+    /// and let an empty step behind it tell whether it had ended in the gap.
+    fn find_gap(&mut self) {
+        let earliest = self.shared.journal.earliest().seq;
+        if self.next >= earliest {
+            return;
+        }
+        debug!(worker = %self.shared.id, from = self.next, to = earliest, "journal gap");
+        self.next = earliest;
+        let Some(first) = self.schedule.first_queued() else {
+            return;
+        };
+        self.start_next();
+        let probe = StepId::new();
+        self.probe = Some((first, probe));
+        self.deliver_step(probe, String::new(), None);
+    }
+
+    /// Reads what the journal has, at most a batch; `true` if there is more.
+    async fn read_journal(&mut self) -> bool {
+        let mut more = false;
+        for n in 0.. {
+            if n == BATCH {
+                more = true;
+                break;
+            }
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.clear();
+            let read = self.shared.journal.next(&mut self.next, &mut buffer);
+            let frame = match read {
+                Ok(Some(record)) => self.take_record(&record, &buffer),
+                Ok(None) => {
+                    self.buffer = buffer;
+                    break;
+                }
+                // Only before the keeper held back for us.
+                Err(ReadError::Expired { earliest }) => {
+                    self.next = earliest.seq;
+                    None
+                }
+                Err(ReadError::Damaged { seq }) => {
+                    warn!(worker = %self.shared.id, seq, "damaged journal entry");
+                    self.next = seq + 1;
+                    None
+                }
+            };
+            self.buffer = buffer;
+            match frame {
+                None => {}
+                Some(Frame::Started(id)) => {
+                    if self.schedule.running() == Some(id) {
+                        self.interruptible = true;
+                        if std::mem::take(&mut self.interrupt_at_start) {
+                            self.interrupt();
+                        }
+                    }
+                }
+                Some(Frame::Finished(finished)) => self.finished(*finished).await,
+                Some(Frame::Delivered(id)) => {
+                    self.probe = self.probe.filter(|(suspect, _)| *suspect != id);
+                }
+                Some(Frame::Exited(exit)) => {
+                    self.exit = Some(exit);
+                }
+            }
+        }
+        self.shared.taps.passed(self.next);
+        self.shared
+            .progress
+            .send_if_modified(|seen| std::mem::replace(seen, self.next) != self.next);
+        if let Some(link) = &mut self.link
+            && !more
+            && (link.keeper_is_gone() || self.exit.is_some())
+        {
+            // One more look: what it wrote between our last read and its end.
+            more = self.shared.journal.head_seq() > self.next;
+            if !more {
+                self.link = None;
+            }
+        }
+        more
+    }
+
+    /// The interpreter says that a step ended.
+    async fn finished(&mut self, finished: Finished) {
+        let id = finished.id;
+        if let Some((suspect, probe)) = self.probe
+            && (id == suspect || id == probe)
+        {
+            self.probe = None;
+            if id == probe && self.schedule.finished(suspect, StepStatus::Lost).is_some() {
+                self.conclude(suspect, StepStatus::Lost, None).await;
+            }
+        }
+        let Some(status) = self.schedule.finished(id, finished.status) else {
+            debug!(step = %id, "a frame for a step that is not running");
+            return;
+        };
+        self.interruptible = false;
+        self.interrupt_at_start = false;
+        self.conclude(id, status, Some(finished)).await;
+        // Keep the interpreter busy before anything else.
+        self.start_next();
+    }
+
+    /// Arms the rest of the timeout of a step that was handed over before the agent restarted.
+    pub(super) fn rearm(&mut self, limit_ms: u64, started_at: Timestamp, generation: u64) {
+        let gone = Timestamp::now()
+            .as_micros()
+            .saturating_sub(started_at.as_micros());
+        let gone = Duration::from_micros(u64::try_from(gone).unwrap_or(0));
+        let left = Duration::from_millis(limit_ms).saturating_sub(gone);
+        self.timeout = Some((Instant::now() + left, generation));
+    }
+
+    fn death(&self) -> Death {
+        match &self.exit {
+            _ if self.stop_reason.is_some() => Death::Stopped,
+            Some(exit) if exit.oom || self.frames.last_stderr_says_out_of_memory() => {
+                Death::OutOfMemory
+            }
+            Some(_) => Death::Crashed,
+            None => Death::Unseen,
+        }
+    }
+
+    /// The process, or its keeper, is gone.
+    async fn conclude_exit(&mut self) {
+        let death = self.death();
+        if self.exit.is_none() {
+            let worker = self.shared.id.0;
+            let killed =
+                tokio::task::spawn_blocking(move || abide_keeper::kill_leftovers(worker)).await;
+            warn!(worker = %self.shared.id, killed = killed.unwrap_or(0), "keeper gone");
+        }
+        let exit = self.describe_exit();
+        let unfinished = self.schedule.exited(death);
+        self.conclude_all(unfinished).await;
+        loop {
+            let (session, worker) = (self.shared.session, self.shared.id);
+            let crashed = death != Death::Stopped;
+            match self
+                .recorder
+                .worker_exited(session, worker, exit.clone(), crashed)
+                .await
+            {
+                Ok(()) => break,
+                Err(error) => {
+                    if !self.retry(&error).await {
+                        return;
+                    }
+                }
+            }
+        }
+        self.shared.exit.send_replace(Some(exit));
+    }
+
+    pub(super) fn describe_exit(&self) -> Exit {
+        let name = self.shared.runtime;
+        let (code, signal) = self
+            .exit
+            .as_ref()
+            .map_or((None, None), |exit| (exit.code, exit.signal));
+        let reason = match (&self.stop_reason, code, signal) {
+            (Some(reason), ..) => reason.clone(),
+            _ if self.death() == Death::OutOfMemory => format!("{name} ran out of memory"),
+            (None, Some(code), _) => format!("{name} exited with code {code}"),
+            (None, None, Some(signal)) => format!("{name} was killed by signal {signal}"),
+            (None, None, None) => {
+                format!(
+                    "the keeper of {name} was killed, or the machine restarted; its state is gone"
+                )
+            }
+        };
+        Exit {
+            code,
+            signal,
+            reason,
+        }
+    }
+
+    async fn conclude_all(&mut self, ends: Vec<(StepId, StepStatus)>) {
+        for (id, status) in ends {
+            self.conclude(id, status, None).await;
+        }
+    }
+
+    /// Records how a step ended, then tells whoever waits.
+    async fn conclude(&mut self, id: StepId, status: StepStatus, finished: Option<Finished>) {
+        let Some(entry) = self.entries.remove(&id) else {
+            return;
+        };
+        self.timeout = self
+            .timeout
+            .filter(|(_, generation)| *generation != entry.generation);
+        self.grace = self
+            .grace
+            .filter(|(_, generation)| *generation != entry.generation);
+        let end = self.output_read;
+        let exit = (finished.is_none() && entry.started.is_some() && self.link.is_none())
+            .then(|| self.describe_exit());
+        let phase = entry.phase.clone();
+        let limit = entry.run.timeout_ms;
+        let mut outcome = entry.outcome(status, finished, end, exit);
+        if outcome.error.is_none() {
+            outcome.error = self.explain(status, limit);
+        }
+        let outcome = Arc::new(outcome);
+        crash_points::pass("step.before_record");
+        loop {
+            match self
+                .recorder
+                .step_finished(self.shared.session, Arc::clone(&outcome))
+                .await
+            {
+                Ok(()) => break,
+                Err(error) => {
+                    if !self.retry(&error).await {
+                        return;
+                    }
+                }
+            }
+        }
+        crash_points::pass("step.after_record");
+        if self.schedule.running().is_none() {
+            self.shared.journal.set_recorded(self.next);
+        }
+        self.shared.unfinished.fetch_sub(1, Ordering::Relaxed);
+        phase.send_replace(Phase::Ended(outcome));
+    }
+
+    /// `false` when the agent is stopping: the step is concluded again after the restart.
+    async fn retry(&self, error: &RecordFailed) -> bool {
+        {
+            let error = error as &(dyn std::error::Error + 'static);
+            warn!(worker = %self.shared.id, error, "cannot record; trying again");
+        }
+        tokio::select! {
+            () = self.stopping.cancelled() => false,
+            () = tokio::time::sleep(RECORD_RETRY) => true,
+        }
+    }
+}
+
+/// Until the journal has more, the keeper is gone, or queued bytes can be written.
+async fn wait_for(link: &mut Option<Link>, journal: &abide_keeper::JournalReader, next: u64) {
+    match link {
+        Some(link) => link.wait(journal, next).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(timer: Option<(Instant, u64)>) -> u64 {
+    match timer {
+        Some((instant, generation)) => {
+            tokio::time::sleep_until(instant).await;
+            generation
+        }
+        None => std::future::pending().await,
+    }
+}

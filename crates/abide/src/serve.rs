@@ -1,0 +1,166 @@
+//! The server: composition root of `abide up`.
+//!
+//! Config, lock, store, session agent, control plane, listeners; then serve until told to stop,
+//! and drain.
+
+mod files;
+mod listen;
+mod logging;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use abide_control_plane::{ControlPlane, ControlPlaneConfig, WorkersAfterShutdown};
+use abide_model::Timestamp;
+use abide_session_agent::{AgentConfig, SessionAgent, Tasks, crash_points};
+use abide_store::{Store, StoreOptions};
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use crate::commands::up::UpArgs;
+use crate::config::{Config, Environment, Synchronous};
+use crate::connect::ServerFile;
+
+/// What user code sees of the server's environment; nothing else is passed on.
+const PASSED_ON: &[&str] = &[
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+];
+
+/// Builds everything, serves until told to stop, drains.
+pub(crate) fn run(config: Config, environment: &Environment, args: UpArgs) -> anyhow::Result<ExitCode> {
+    logging::init(&config)?;
+    if let Some(point) = &args.crash_point {
+        crash_points::arm(point).map_err(anyhow::Error::msg)?;
+    }
+    files::make_data_dir(&config.data_dir)?;
+    // Held until the process ends, however it ends.
+    let _lock = files::lock(&config.data_dir)?;
+    let passed_on = PASSED_ON
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), environment.get(name)?.to_str()?.to_owned())))
+        .collect();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("abide")
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(config, passed_on, args))
+}
+
+async fn serve(
+    config: Config,
+    environment: Vec<(String, String)>,
+    mut args: UpArgs,
+) -> anyhow::Result<ExitCode> {
+    let data_dir = config.data_dir.clone();
+    let key = files::key(&data_dir)?;
+    let store = Store::open(&data_dir.join("abide.db"), store_options(&config))
+        .context("cannot open the database")?;
+    let (listeners, url) = listen::bind(&config.host.0, config.port).await?;
+    let tasks = Tasks::new();
+    let agent = SessionAgent::new(agent_config(&config, environment)?, tasks.clone())
+        .context("cannot make the workers' directories")?;
+    let control = ControlPlaneConfig {
+        keys: vec![key],
+        allowed_hosts: config.allowed_hosts.clone(),
+        workspaces_dir: data_dir.join("workspaces"),
+        data_dir: data_dir.clone(),
+        url: url.clone(),
+        max_body_bytes: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
+        max_sessions: u64::from(config.max_sessions),
+        max_live: config.max_live as usize,
+        step_timeout_ms: config
+            .step_timeout
+            .map(|span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)),
+        auto_register_agents: config.auto_register_agents,
+    };
+    let control = Arc::new(ControlPlane::new(control, store, Arc::new(agent), tasks));
+    control.recover().await.context("cannot take over the workers of the server before")?;
+    let server = ServerFile {
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        url: url.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: Timestamp::now(),
+    };
+    files::write_server_file(&data_dir, &server)?;
+    info!(%url, pid = server.pid, "ready");
+    if !args.is_detached() {
+        announce(&url, &data_dir);
+    }
+    args.readiness.announce(&url);
+    let stop = stop_requested(Arc::clone(&control));
+    control.serve(listeners, stop).await;
+    files::remove_server_file(&data_dir);
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// For whoever started the server in a terminal.
+fn announce(url: &str, data_dir: &Path) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading; that is no reason to stop.
+    let _ = writeln!(
+        out,
+        "Abide is up at {url} (data in {}).\n\
+         Try, in another terminal:  abide run -s demo 'x = 41'   then   abide run -s demo 'x + 1'\n\
+         Ctrl-C stops the server; sessions go on and are found again. `abide down` ends them too.",
+        data_dir.display()
+    );
+    let _ = out.flush();
+}
+
+/// The first signal, or a request through the API, stops the server; a second signal ends it at
+/// once.
+async fn stop_requested(control: Arc<ControlPlane>) -> WorkersAfterShutdown {
+    let mut requests = control.shutdown_requests();
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end the process, which loses nothing either.
+        return std::future::pending().await;
+    };
+    let workers = tokio::select! {
+        _ = interrupt.recv() => WorkersAfterShutdown::Keep,
+        _ = terminate.recv() => WorkersAfterShutdown::Keep,
+        request = requests.wait_for(Option::is_some) => {
+            request.ok().and_then(|request| *request).unwrap_or(WorkersAfterShutdown::Keep)
+        }
+    };
+    info!(?workers, "stopping");
+    #[expect(clippy::disallowed_methods, reason = "must outlive the supervisor's tasks")]
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        #[expect(clippy::exit, reason = "asked for twice")]
+        std::process::exit(130);
+    });
+    workers
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        synchronous: match config.synchronous {
+            Synchronous::Normal => abide_store::Synchronous::Normal,
+            Synchronous::Full => abide_store::Synchronous::Full,
+        },
+        ..StoreOptions::default()
+    }
+}
+
+fn agent_config(config: &Config, environment: Vec<(String, String)>) -> anyhow::Result<AgentConfig> {
+    Ok(AgentConfig {
+        workers_dir: config.data_dir.join("workers"),
+        harness_dir: config.data_dir.join("harness"),
+        keeper_exe: std::env::current_exe().context("cannot tell where this program is")?,
+        journal_bytes: config.journal_bytes.0.next_multiple_of(4096),
+        interrupt_grace: config.interrupt_grace.0,
+        queue_length: config.queue_length as usize,
+        warm_python: config.warm_python as usize,
+        warm_node: config.warm_node as usize,
+        python: config.python.clone(),
+        node: config.node.clone(),
+        environment,
+    })
+}

@@ -1,0 +1,7 @@
+//! The program as its users see it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod abide;
+mod offline;
+mod pages;
