@@ -13,7 +13,7 @@ pub(super) fn check(tree: &Tree) -> Result<Vec<Finding>> {
     let code = tree
         .sources()
         .iter()
-        .filter(|source| source.is_any(&[".rs", ".ts", ".tsx", ".py", ".js"]));
+        .filter(|source| source.is_any(&[".rs", ".ts", ".tsx", ".py", ".js", ".mjs", ".cjs"]));
     let long = code
         .map(|source| (source, source.lines().count()))
         .filter(|(_, lines)| *lines > LIMIT);
