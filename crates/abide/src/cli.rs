@@ -10,10 +10,8 @@ use crate::error::{CommandError, Result};
 
 /// Keeps work alive: sessions whose interpreters keep their state, whatever dies
 ///
-/// Start the server with `abide up`, then run code in a session:
-///
-///   abide run -s demo 'x = 41'
-///   abide run -s demo 'x + 1'
+/// A session is a durable record plus live interpreters. Code runs in a session as steps, and what
+/// one step leaves behind the next one finds, also after the server was killed and started again.
 #[derive(Debug, Parser)]
 #[command(
     name = "abide",
@@ -21,7 +19,8 @@ use crate::error::{CommandError, Result};
     max_term_width = 100,
     infer_long_args = true,
     disable_help_subcommand = false,
-    after_help = "Exit codes: `abide help exit-codes`. Settings: `abide config show`."
+    after_help = "Examples:\n  abide up -d\n  abide run -s demo 'x = 41'\n  abide run -s demo 'x + 1'\n\n\
+                  Exit codes: `abide help exit-codes`. Settings: `abide config show`."
 )]
 pub(crate) struct Cli {
     /// For every command.
@@ -59,42 +58,26 @@ pub(crate) struct GlobalArgs {
 /// What Abide can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start the server
+    // The help of each stands with its arguments, in its own file.
     Up(Box<commands::up::UpArgs>),
-    /// Stop the server and every interpreter
     Down(commands::down::DownArgs),
-    /// Show how the server does
     Status(commands::status::StatusArgs),
-    /// Run code in a session, which is created on first use
     Run(commands::run::RunArgs),
-    /// Talk to a session line by line
     Repl(commands::repl::ReplArgs),
-    /// List sessions, newest first
     #[command(visible_alias = "list")]
     Ls(commands::ls::LsArgs),
-    /// Show a session, its workers and its last steps
     Show(commands::show::ShowArgs),
-    /// Remove sessions with their steps and scratch workspaces
     Rm(commands::rm::RmArgs),
-    /// Give a session a fresh interpreter; the old one's state is gone
     Restart(commands::restart::RestartArgs),
-    /// Interrupt the step that a session runs
     Interrupt(commands::interrupt::InterruptArgs),
-    /// Print what a session's interpreter has printed
     Logs(commands::logs::LogsArgs),
-    /// Show what has happened
     Events(commands::events::EventsArgs),
-    /// Save and read what a client recovers from
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::CheckpointCommand),
-    /// Print the API key
     Key(commands::key::KeyArgs),
-    /// Look at the configuration
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
-    /// Say what is missing on this machine, and how to get it
     Doctor(commands::doctor::DoctorArgs),
-    /// Print a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
     /// What the exit codes mean
     #[command(hide = true, name = "exit-codes", help_template = "{after-help}")]

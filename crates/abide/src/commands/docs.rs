@@ -54,7 +54,7 @@ fn cli_page() -> String {
 fn global_options(root: &mut clap::Command) -> String {
     let help = root.render_long_help().to_string();
     let section = help.split("Global options:\n").nth(1).unwrap_or_default();
-    let section = section.split("\nExit codes:").next().unwrap_or_default();
+    let section = section.split("\nExamples:").next().unwrap_or_default();
     trim_lines(section)
 }
 

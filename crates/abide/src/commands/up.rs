@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
@@ -135,8 +135,9 @@ fn detach(app: App<'_>, args: &UpArgs) -> Result<ExitCode> {
         .map_err(|e| CommandError::io(format!("cannot write {}", log_path.display()), &e))?;
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| CommandError::io("cannot make a pipe", &e))?;
-    spawn(&app, args, log, writer).map_err(|e| CommandError::io("cannot start the server", &e))?;
-    let url = await_ready(&app, reader)?;
+    let server = spawn(&app, args, log, writer)
+        .map_err(|e| CommandError::io("cannot start the server", &e))?;
+    let url = await_ready(&app, reader, server)?;
     let Some(url) = url else {
         let mut error = CommandError::new(Kind::Io, "the server did not start");
         error.causes.extend(
@@ -167,7 +168,7 @@ fn open_log(data_dir: &Path, path: &Path) -> std::io::Result<(File, u64)> {
     Ok((log, begun))
 }
 
-fn spawn(app: &App<'_>, args: &UpArgs, log: File, ready: OwnedFd) -> std::io::Result<()> {
+fn spawn(app: &App<'_>, args: &UpArgs, log: File, ready: OwnedFd) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("up")
@@ -175,14 +176,9 @@ fn spawn(app: &App<'_>, args: &UpArgs, log: File, ready: OwnedFd) -> std::io::Re
         .arg("--data-dir")
         .arg(&app.config.data_dir);
     let global = &app.global;
-    for (flag, value) in [
-        ("--port", &global.port),
-        ("--url", &global.url),
-        ("--key", &global.key),
-    ] {
-        if let Some(value) = value {
-            command.arg(flag).arg(value);
-        }
+    // Not the URL and the key: they are for clients, and arguments can be seen by other users.
+    if let Some(port) = &global.port {
+        command.arg("--port").arg(port);
     }
     if let Some(config) = &global.config {
         command.arg("--config").arg(config);
@@ -202,35 +198,59 @@ fn spawn(app: &App<'_>, args: &UpArgs, log: File, ready: OwnedFd) -> std::io::Re
         }
     }
     command.stdin(ready).stdout(log.try_clone()?).stderr(log);
-    // Not waited for: it outlives us, and when it dies first the pipe tells.
-    command.spawn().map(drop)
+    command.spawn()
+}
+
+/// What came through the pipe.
+enum Told {
+    /// The server answers at this URL.
+    Ready(String),
+    /// The pipe was closed without a word: the server has ended, or is about to.
+    Ended,
+    /// Nothing, for too long.
+    Silent,
 }
 
 /// The URL that the server announces; `None` when it ended without.
-fn await_ready(app: &App<'_>, pipe: OwnedFd) -> Result<Option<String>> {
+fn await_ready(app: &App<'_>, pipe: OwnedFd, mut server: Child) -> Result<Option<String>> {
     let event_loop = super::runtime()?;
-    let reading = async { tokio::task::spawn_blocking(move || read_ready(&pipe)).await? };
-    let line = event_loop.block_on(app.output.waiting("starting the server", reading));
-    let url = line.map_err(|e| CommandError::io("cannot wait for the server", &e))?;
-    if let Some(url) = &url {
-        let client = abide_client::Client::new(url, None)?;
-        event_loop.block_on(client.ready())?;
+    let waiting = move || {
+        let told = read_ready(pipe)?;
+        if matches!(told, Told::Ended) {
+            // The last words are in the log once the process is gone.
+            server.wait()?;
+        }
+        std::io::Result::Ok(told)
+    };
+    let waiting = async { tokio::task::spawn_blocking(waiting).await? };
+    let told = event_loop.block_on(app.output.waiting("starting the server", waiting));
+    match told.map_err(|e| CommandError::io("cannot wait for the server", &e))? {
+        Told::Ready(url) => {
+            let client = abide_client::Client::new(&url, None)?;
+            event_loop.block_on(client.ready())?;
+            Ok(Some(url))
+        }
+        Told::Ended => Ok(None),
+        Told::Silent => Err(CommandError::new(
+            Kind::Temporary,
+            format!("the server is not ready after {} seconds", READY_WITHIN.as_secs()),
+        )
+        .hint("it goes on starting; `abide status` asks it, abide.log in the data directory tells")),
     }
-    Ok(url)
 }
 
-fn read_ready(pipe: &OwnedFd) -> std::io::Result<Option<String>> {
-    let limit = Timespec {
-        tv_sec: i64::try_from(READY_WITHIN.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: 0,
-    };
-    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+fn read_ready(pipe: OwnedFd) -> std::io::Result<Told> {
+    let limit = Timespec::try_from(READY_WITHIN).map_err(std::io::Error::other)?;
+    let mut fds = [PollFd::new(&pipe, PollFlags::IN)];
     if rustix::event::poll(&mut fds, Some(&limit))? == 0 {
-        return Ok(None);
+        return Ok(Told::Silent);
     }
     let mut line = String::new();
-    BufReader::new(File::from(pipe.try_clone()?)).read_line(&mut line)?;
-    Ok(Some(line.trim().to_owned()).filter(|l| !l.is_empty()))
+    BufReader::new(File::from(pipe)).read_line(&mut line)?;
+    Ok(match line.trim() {
+        "" => Told::Ended,
+        url => Told::Ready(url.to_owned()),
+    })
 }
 
 /// The end of what was logged after `begun`.
