@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use abide_model::Event;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use reqwest::Response;
 
 use crate::sse::SseParser;
@@ -38,6 +38,11 @@ impl EventStream {
     /// Sequence number of the last event that was given out, or the one the stream began after.
     pub const fn position(&self) -> Option<i64> {
         self.position
+    }
+
+    /// The next event; after an error nothing more comes. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Event, Error>> {
+        StreamExt::next(self).await
     }
 
     fn parsed(&mut self) -> Result<Option<Event>, Error> {

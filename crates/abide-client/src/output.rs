@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use reqwest::Response;
 
 use crate::client::header_u64;
@@ -58,6 +58,11 @@ impl OutputStream {
             body: Box::pin(response.bytes_stream()),
             position,
         })
+    }
+
+    /// The next bytes; `None` when the interpreter has ended. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        StreamExt::next(self).await
     }
 
     /// Offset after the last byte that was given out.

@@ -11,7 +11,6 @@
 use std::time::Duration;
 
 use abide_model::{ProblemCode, SessionId, StepId, SubmitStep};
-use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::{Client, Error, StepEvent, StepStream};

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use abide_model::{Step, StepResult};
 use base64::Engine as _;
 use bytes::{Buf as _, Bytes};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use reqwest::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -83,6 +83,11 @@ impl StepStream {
     /// Offset after the last byte of output that was given out; `None` before the first.
     pub const fn position(&self) -> Option<u64> {
         self.position
+    }
+
+    /// The next event; nothing comes after the last one. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Result<StepEvent, Error>> {
+        StreamExt::next(self).await
     }
 
     fn decode(&mut self, message: &Message) -> Result<Option<StepEvent>, Error> {

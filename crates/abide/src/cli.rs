@@ -107,7 +107,7 @@ impl GlobalArgs {
             let known = |name: &str| crate::config::SETTINGS.iter().any(|s| s.name == name);
             match pair.split_once('=') {
                 Some((name, value)) if known(name) => {
-                    flags.add(name, &format!("--set {name}"), value)
+                    flags.add(name, &format!("--set {name}"), value);
                 }
                 Some((name, _)) => {
                     return Err(CommandError::usage(format!(

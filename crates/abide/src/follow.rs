@@ -126,7 +126,7 @@ fn ctrl_c() -> Result<Signal> {
 
 async fn caught(signal: &mut Signal) {
     if signal.recv().await.is_none() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,5 +1,10 @@
 //! The `abide` program: command line, configuration, and the composition of the server.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "printing is what a command line is for"
+)]
+
 mod cli;
 mod commands;
 mod config;

@@ -74,7 +74,10 @@ pub(crate) async fn run(app: App<'_>, args: DownArgs) -> Result {
             };
             app.output.line(match kept {
                 0 => "Abide is down".to_owned(),
-                n => format!("Abide is down; {n} interpreters go on, `abide up` takes them over"),
+                n => format!(
+                    "Abide is down; {} left running for the next `abide up`",
+                    interpreters(n)
+                ),
             })
         }
     }
@@ -87,9 +90,10 @@ fn without_server(app: App<'_>, keep_workers: bool) -> Result {
         return Err(no_server(&app.config));
     }
     if keep_workers {
-        return app
-            .output
-            .line(format!("no server is running; {left} interpreters go on"));
+        return app.output.line(format!(
+            "no server is running; {} left running",
+            interpreters(left)
+        ));
     }
     let ended = leftovers::end_all(data_dir).map_err(|e| {
         let mut error = CommandError::from(e);
@@ -97,8 +101,18 @@ fn without_server(app: App<'_>, keep_workers: bool) -> Result {
         error.hint("`abide up` takes them over")
     })?;
     app.output.line(format!(
-        "no server was running; ended {ended} interpreters that it had left"
+        "no server was running; ended {} that it had left",
+        interpreters(ended)
     ))
+}
+
+/// A number of them, in words.
+fn interpreters(count: usize) -> String {
+    if count == 1 {
+        "1 interpreter".to_owned()
+    } else {
+        format!("{count} interpreters")
+    }
 }
 
 fn pidfd(pid: i32) -> Option<OwnedFd> {

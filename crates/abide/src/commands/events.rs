@@ -3,7 +3,6 @@
 use abide_client::EventQuery;
 use abide_model::Event;
 use clap::Args;
-use futures_util::StreamExt as _;
 
 use super::App;
 use crate::connect::find_session;

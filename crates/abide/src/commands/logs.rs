@@ -4,7 +4,6 @@ use abide_client::{Client, Error, Output as Piece, OutputFrom};
 use abide_model::{ProblemCode, SessionId};
 use base64::Engine as _;
 use clap::Args;
-use futures_util::StreamExt as _;
 use serde_json::json;
 
 use super::App;

@@ -136,7 +136,7 @@ fn talk(
                 }
             }
             command if is_command(command) => {
-                app.output.note("there is no such command; .help shows all")
+                app.output.note("there is no such command; .help shows all");
             }
             _ => {
                 let submit = SubmitStep {

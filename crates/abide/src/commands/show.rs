@@ -1,6 +1,7 @@
 //! `abide show`: one session, its workers, its last steps.
 
-use abide_model::{Session, Step, Worker};
+use abide_client::Client;
+use abide_model::{Session, SessionId, Step, Worker};
 use clap::Args;
 use serde::Serialize;
 
@@ -38,17 +39,7 @@ pub(crate) async fn run(app: App<'_>, args: ShowArgs) -> Result {
     let reading = async {
         let session = find_session(&client, &args.session).await?;
         let workers = client.workers(session.id).await?;
-        let mut steps: Vec<Step> = Vec::new();
-        while args.steps > 0 {
-            let after = steps.last().map_or(0, |s| s.sequence);
-            let page = client.list_steps(session.id, after, PAGE).await?;
-            let full = page.len() == PAGE as usize;
-            steps.extend(page);
-            steps.drain(..steps.len().saturating_sub(args.steps));
-            if !full {
-                break;
-            }
-        }
+        let steps = last_steps(&client, session.id, args.steps).await?;
         Result::Ok(Shown {
             session,
             workers,
@@ -103,6 +94,25 @@ pub(crate) async fn run(app: App<'_>, args: ShowArgs) -> Result {
             .table(&["STEP", "STATUS", "MS", "STDOUT", "STDERR", "CODE"], &rows)?;
     }
     Ok(())
+}
+
+/// The last steps of a session, oldest first. Lists only go forward, so the pages before are read
+/// too.
+async fn last_steps(client: &Client, session: SessionId, wanted: usize) -> Result<Vec<Step>> {
+    let mut steps: Vec<Step> = Vec::new();
+    if wanted == 0 {
+        return Ok(steps);
+    }
+    loop {
+        let after = steps.last().map_or(0, |s| s.sequence);
+        let page = client.list_steps(session, after, PAGE).await?;
+        let full = page.len() == PAGE as usize;
+        steps.extend(page);
+        steps.drain(..steps.len().saturating_sub(wanted));
+        if !full {
+            return Ok(steps);
+        }
+    }
 }
 
 fn worker_row(worker: &Worker) -> Vec<String> {

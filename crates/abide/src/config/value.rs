@@ -101,7 +101,7 @@ impl Value for Span {
 
     fn show(&self) -> String {
         let millis = self.0.as_millis();
-        if millis % 1000 == 0 {
+        if millis.is_multiple_of(1000) {
             format!("{}s", millis / 1000)
         } else {
             format!("{millis}ms")

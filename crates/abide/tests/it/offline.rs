@@ -263,7 +263,7 @@ fn workers_without_a_server_are_pointed_out() {
     let said = place.run(&["down", "--keep-workers"]);
     said.check(0, "");
     assert!(
-        said.stdout.contains("1 interpreters go on"),
+        said.stdout.contains("1 interpreter left running"),
         "{}",
         said.stdout
     );

@@ -271,9 +271,8 @@ fn descriptors() -> Finding {
 
 async fn server(app: &App<'_>, running: Option<&ServerFile>) -> Finding {
     const WHAT: &str = "server";
-    let client = match app.connect() {
-        Ok(client) => client,
-        Err(_) => return Finding::ok(WHAT, "not running; `abide up` starts it"),
+    let Ok(client) = app.connect() else {
+        return Finding::ok(WHAT, "not running; `abide up` starts it");
     };
     let url = client.base_url();
     let fix = match running {
