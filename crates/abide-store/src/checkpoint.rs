@@ -10,12 +10,13 @@ use rusqlite::Connection;
 
 use crate::{OpenError, open};
 
-/// Pages in the log from which the background thread copies them back (4 MB).
+/// Pages that enter the log between two copies by the background thread (4 MB).
 const CHECKPOINT_PAGES: i32 = 1_000;
 
-/// Pages in the log from which the writer pauses to start it over (64 MB). Only reached when
-/// changes come so fast, or a read lasts so long, that the background thread cannot finish.
-const RESTART_PAGES: i32 = 16_000;
+/// Pages in the log from which the writer pauses to start it over (32 MB). Only reached when
+/// changes come so fast, or a read lasts so long, that the background thread never quite
+/// finishes; it has done most of the work by then.
+const RESTART_PAGES: i32 = 8_000;
 
 /// The thread, and the writer's side of it.
 pub(crate) struct Checkpointer {
@@ -38,12 +39,17 @@ impl Checkpointer {
         let overlong = Arc::new(AtomicBool::new(false));
 
         let (signal, flag) = (wake.clone(), Arc::clone(&overlong));
+        let mut due = CHECKPOINT_PAGES;
         writer
-            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+                if pages < CHECKPOINT_PAGES {
+                    // It was started over.
+                    due = CHECKPOINT_PAGES;
+                }
                 if pages >= RESTART_PAGES {
                     flag.store(true, Ordering::Relaxed);
-                }
-                if pages >= CHECKPOINT_PAGES {
+                } else if pages >= due {
+                    due = pages + CHECKPOINT_PAGES;
                     match signal.try_send(()) {
                         Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
                     }
@@ -65,10 +71,12 @@ impl Checkpointer {
         })
     }
 
-    /// Called by the writer between transactions: starts the log over if it grew too long.
+    /// Called by the writer between transactions: if the log grew too long, copies the rest of it
+    /// back, so that the next transaction can start it over. Does not wait for readers: one that
+    /// still needs the log delays that to a later transaction.
     pub(crate) fn relieve(&self, writer: &Connection) {
         if self.overlong.swap(false, Ordering::Relaxed) {
-            checkpoint(writer, "RESTART");
+            checkpoint(writer, "PASSIVE");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The event log.
 
-use abide_model::{AgentId, Event, EventId, EventKind, JsonObject, NewEvent, SessionId, Timestamp};
+use abide_model::{AgentId, Event, EventId, EventKind, NewEvent, SessionId, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub struct EventFilter {
     pub event_types: Vec<String>,
 }
 
-const COLUMNS: &str = "sequence, id, event_type, aggregate_type, aggregate_id, payload, metadata, \
+const COLUMNS: &str = "sequence, event_type, aggregate_type, aggregate_id, payload, metadata, \
                        created_at, version";
 
 impl Store {
@@ -33,12 +33,16 @@ impl Store {
 
     /// One event.
     pub async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
-        self.read("read an event", |connection| {
+        let Some(sequence) = sequence_of(id) else {
+            return Ok(None);
+        };
+        let found = self.read("read an event", |connection| {
             connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE id = ?1"))?
-                .query_row([id.0], event)
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE sequence = ?1"))?
+                .query_row([sequence], event)
                 .optional()
-        })
+        })?;
+        Ok(found.filter(|event| event.id == id))
     }
 
     /// Events, newest first.
@@ -48,8 +52,7 @@ impl Store {
         limit: i64,
         offset: i64,
     ) -> Result<Vec<Event>, StoreError> {
-        let (sql, mut values) = list(filter, Order::NewestFirst);
-        values.extend([Value::Null, limit.max(0).into(), offset.max(0).into()]);
+        let (sql, values) = list(filter, Order::NewestFirst, limit, offset);
         self.read("list events", |connection| select(connection, &sql, values))
     }
 
@@ -60,8 +63,7 @@ impl Store {
         filter: &EventFilter,
         limit: i64,
     ) -> Result<Vec<Event>, StoreError> {
-        let (sql, mut values) = list(filter, Order::After);
-        values.extend([sequence.into(), limit.max(0).into(), 0.into()]);
+        let (sql, values) = list(filter, Order::After(sequence), limit, 0);
         self.read("follow events", |connection| {
             select(connection, &sql, values)
         })
@@ -97,7 +99,6 @@ impl Change<'_> {
         let payload = serde_json::to_string(payload)?;
         let metadata = serde_json::to_string(&Metadata { reason })?;
         self.insert(InsertEvent {
-            id: EventId::new(),
             event_type: kind.as_str(),
             aggregate_type,
             aggregate_id,
@@ -110,9 +111,8 @@ impl Change<'_> {
     }
 
     fn append(&self, new: NewEvent) -> Result<Event, Failure> {
-        let (id, created_at) = (EventId::new(), self.now());
+        let created_at = self.now();
         let sequence = self.insert(InsertEvent {
-            id,
             event_type: &new.event_type,
             aggregate_type: &new.aggregate_type,
             aggregate_id: new.aggregate_id,
@@ -130,7 +130,7 @@ impl Change<'_> {
             version,
         } = new;
         Ok(Event {
-            id,
+            id: event_id(created_at, sequence),
             sequence,
             event_type,
             aggregate_type,
@@ -145,11 +145,10 @@ impl Change<'_> {
     fn insert(&self, event: InsertEvent<'_>) -> Result<i64, Failure> {
         let sequence = self
             .statement(
-                "INSERT INTO events (id, event_type, aggregate_type, aggregate_id, payload, \
-                 metadata, created_at, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO events (event_type, aggregate_type, aggregate_id, payload, \
+                 metadata, created_at, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .insert(params![
-                event.id.0,
                 event.event_type,
                 event.aggregate_type,
                 event.aggregate_id,
@@ -164,7 +163,6 @@ impl Change<'_> {
 }
 
 struct InsertEvent<'a> {
-    id: EventId,
     event_type: &'a str,
     aggregate_type: &'a str,
     aggregate_id: Uuid,
@@ -177,71 +175,63 @@ struct InsertEvent<'a> {
 #[derive(Clone, Copy)]
 enum Order {
     NewestFirst,
-    After,
+    /// After this sequence number, oldest first.
+    After(i64),
 }
 
-/// The query for a list and the values of its filters; three more are to follow: the sequence
-/// (null when it does not matter), limit and offset.
+/// The query for a list, and its values.
 ///
 /// The database has no statistics, so the query says which index to use: the one about what is
 /// most selective. A `+` keeps a condition from being looked up in an index.
-fn list(filter: &EventFilter, order: Order) -> (String, Vec<Value>) {
+fn list(filter: &EventFilter, order: Order, limit: i64, offset: i64) -> (String, Vec<Value>) {
     let mut values = Vec::new();
     let mut place = |value: Value| {
         values.push(value);
-        values.len()
+        format!("?{}", values.len())
+    };
+    let (after, direction) = match order {
+        Order::NewestFirst => (String::new(), "DESC"),
+        Order::After(sequence) => (format!(" AND sequence > {}", place(sequence.into())), "ASC"),
     };
     let mut common = String::new();
     if let Some(id) = filter.aggregate_id {
         common += &format!(
-            " AND aggregate_id = ?{}",
+            " AND aggregate_id = {}",
             place(id.as_bytes().to_vec().into())
         );
     }
     if let Some(text) = &filter.aggregate_type {
         let selective = filter.aggregate_id.is_none() && filter.event_types.is_empty();
-        let plus = if selective { "" } else { "+" };
-        common += &format!(
-            " AND {plus}aggregate_type = ?{}",
-            place(text.clone().into())
-        );
+        let place = place(text.clone().into());
+        common += &if selective && text != "session" {
+            // Says literally what the index is restricted to, or it would not be used.
+            format!(" AND aggregate_type = {place} AND aggregate_type <> 'session'")
+        } else {
+            format!(" AND +aggregate_type = {place}")
+        };
     }
-    let types: Vec<usize> = filter
+    let types: Vec<String> = filter
         .event_types
         .iter()
         .map(|text| place(text.clone().into()))
         .collect();
-    let next = types.len() + usize::from(filter.aggregate_id.is_some());
-    let next = next + usize::from(filter.aggregate_type.is_some()) + 1;
-    let (after, direction) = match order {
-        Order::NewestFirst => (String::new(), "DESC"),
-        Order::After => (format!(" AND sequence > ?{next}"), "ASC"),
-    };
+    let (limit, offset) = (place(limit.max(0).into()), place(offset.max(0).into()));
 
     let branch = |condition: &str| {
-        format!("SELECT {COLUMNS} FROM events WHERE true{common}{condition}{after}")
+        format!("SELECT {COLUMNS} FROM events WHERE true{after}{common}{condition}")
     };
     let body = if types.is_empty() {
         branch("")
     } else if filter.aggregate_id.is_some() {
-        let list = types
-            .iter()
-            .map(|n| format!("?{n}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        branch(&format!(" AND +event_type IN ({list})"))
+        branch(&format!(" AND +event_type IN ({})", types.join(", ")))
     } else {
         // One ordered walk for each type, merged: no sort, however long the log.
         let branches = types
             .iter()
-            .map(|n| branch(&format!(" AND event_type = ?{n}")));
+            .map(|place| branch(&format!(" AND event_type = {place}")));
         branches.collect::<Vec<_>>().join(" UNION ALL ")
     };
-    let sql = format!(
-        "{body} ORDER BY sequence {direction} LIMIT ?{} OFFSET ?{}",
-        next + 1,
-        next + 2
-    );
+    let sql = format!("{body} ORDER BY sequence {direction} LIMIT {limit} OFFSET {offset}");
     (sql, values)
 }
 
@@ -253,16 +243,98 @@ fn select(connection: &Connection, sql: &str, values: Vec<Value>) -> rusqlite::R
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let payload: JsonObject = rows::object(row, 5)?;
+    let (sequence, created_at) = (row.get(0)?, rows::time(row, 6)?);
     Ok(Event {
-        sequence: row.get(0)?,
-        id: EventId(row.get(1)?),
-        event_type: row.get(2)?,
-        aggregate_type: row.get(3)?,
-        aggregate_id: row.get(4)?,
-        payload,
-        metadata: rows::object(row, 6)?,
-        created_at: rows::time(row, 7)?,
-        version: row.get(8)?,
+        id: event_id(created_at, sequence),
+        sequence,
+        event_type: row.get(1)?,
+        aggregate_type: row.get(2)?,
+        aggregate_id: row.get(3)?,
+        payload: rows::object(row, 4)?,
+        metadata: rows::object(row, 5)?,
+        created_at,
+        version: row.get(7)?,
     })
+}
+
+/// Bits of an event's id that are its sequence number: the last field of a UUIDv7.
+const SEQUENCE_BITS: u32 = 62;
+
+/// An event's id: a UUIDv7 (RFC 9562) whose random bits are the microsecond and the sequence
+/// number. Unique as the sequence is, and found by it: the log needs no index of ids, which
+/// would be one more page that every change writes.
+fn event_id(created_at: Timestamp, sequence: i64) -> EventId {
+    let micros = created_at.as_micros().max(0).cast_unsigned();
+    let (millis, fraction) = (u128::from(micros / 1_000), u128::from(micros % 1_000));
+    let sequence = u128::from(sequence.cast_unsigned()) & ((1 << SEQUENCE_BITS) - 1);
+    let (version, variant) = (7 << 76, 2 << SEQUENCE_BITS);
+    EventId(Uuid::from_u128(
+        (millis << 80) | version | (fraction << 64) | variant | sequence,
+    ))
+}
+
+/// The sequence number in an id, if it can be one of ours.
+fn sequence_of(id: EventId) -> Option<i64> {
+    let (_, low) = id.0.as_u64_pair();
+    (id.0.get_version_num() == 7).then_some((low & ((1 << SEQUENCE_BITS) - 1)).cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(filter: &EventFilter, expected: &str) {
+        for order in [Order::NewestFirst, Order::After(7)] {
+            let plan = crate::open::plan(&list(filter, order, 50, 0).0);
+            assert!(plan.contains(expected), "{expected} in:\n{plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+        }
+    }
+
+    #[test]
+    fn ids_are_uuids_made_of_time_and_sequence() {
+        let at = Timestamp::from_micros(1_795_000_000_123_456);
+        let id = event_id(at, 42);
+        assert_eq!(id.to_string(), "01a1ee56-5e7b-71c8-8000-00000000002a");
+        assert_eq!(sequence_of(id), Some(42));
+        assert!(id < event_id(Timestamp::from_micros(at.as_micros() + 1), 43));
+        assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(sequence_of(EventId(Uuid::nil())), None);
+    }
+
+    #[test]
+    fn every_list_walks_an_index_in_order() {
+        let all = EventFilter::default();
+        let about = EventFilter {
+            aggregate_id: Some(Uuid::nil()),
+            ..all.clone()
+        };
+        let of = EventFilter {
+            aggregate_type: Some("agent".to_owned()),
+            ..all.clone()
+        };
+        let typed = |filter: &EventFilter, count: usize| EventFilter {
+            event_types: vec!["made".to_owned(); count],
+            ..filter.clone()
+        };
+        check(&all, "events");
+        check(&about, "INDEX events_by_aggregate ");
+        check(&typed(&about, 1), "INDEX events_by_aggregate ");
+        check(&typed(&about, 3), "INDEX events_by_aggregate ");
+        check(&of, "INDEX events_by_aggregate_type ");
+        let sessions = EventFilter {
+            aggregate_type: Some("session".to_owned()),
+            ..all.clone()
+        };
+        check(&sessions, "events");
+        check(&typed(&of, 1), "INDEX events_by_type ");
+        check(&typed(&all, 1), "INDEX events_by_type ");
+        check(&typed(&all, 3), "INDEX events_by_type ");
+        let both = EventFilter {
+            aggregate_type: of.aggregate_type.clone(),
+            ..about
+        };
+        check(&both, "INDEX events_by_aggregate ");
+    }
 }

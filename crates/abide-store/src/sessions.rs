@@ -1,10 +1,11 @@
 //! Sessions.
 
+mod list;
+
 use abide_model::{
     AgentId, EventKind, NewSession, Runtime, RuntimeBackend, Session, SessionChanges,
     SessionFilter, SessionId, SessionStatus, Timestamp, Workspace, WorkspaceKind,
 };
-use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::Serialize;
 
@@ -82,7 +83,7 @@ impl Store {
 
     /// Sessions, newest first; those created in the same microsecond by descending id.
     pub async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {
-        let (sql, values) = list(filter);
+        let (sql, values) = list::query(filter);
         self.read("list sessions", |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             statement
@@ -340,64 +341,6 @@ fn update(
         reason,
     )?;
     Ok(Some(session))
-}
-
-/// The query for a list and its values.
-///
-/// Every combination of owner and status has an index in list order, so the cost is that of the
-/// rows shown, however many there are. Several statuses are several such walks, merged.
-fn list(filter: &SessionFilter) -> (String, Vec<Value>) {
-    let mut values: Vec<Value> = vec![filter.limit.max(0).into()];
-    let mut common = String::new();
-    let mut condition = |text: &str, given: Vec<Value>| {
-        common += text;
-        for value in given {
-            values.push(value);
-            common = common.replacen("??", &format!("?{}", values.len()), 1);
-        }
-    };
-    if let Some(id) = filter.agent_id {
-        // A name is more selective.
-        let plus = if filter.name.is_some() { "+" } else { "" };
-        condition(
-            &format!(" AND {plus}agent_id = ??"),
-            vec![id.0.as_bytes().to_vec().into()],
-        );
-    }
-    if let Some(name) = &filter.name {
-        condition(" AND name = ??", vec![name.clone().into()]);
-    }
-    if let Some((time, id)) = filter.after {
-        let id = id.0.as_bytes().to_vec();
-        let values = vec![time.as_micros().into(), id.into()];
-        condition(" AND (created_at, id) < (??, ??)", values);
-    }
-    let branch =
-        |condition: &str| format!("SELECT {COLUMNS} FROM sessions WHERE true{common}{condition}");
-    let wanted: Vec<_> = SessionStatus::ALL
-        .iter()
-        .filter(|status| filter.statuses.contains(status))
-        .collect();
-    let all = wanted.is_empty() || wanted.len() == SessionStatus::ALL.len();
-    let body = if all {
-        branch("")
-    } else if filter.name.is_some() {
-        let list = wanted
-            .iter()
-            .map(|s| format!("'{s}'"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        branch(&format!(" AND +status IN ({list})"))
-    } else {
-        let branches = wanted
-            .iter()
-            .map(|status| branch(&format!(" AND status = '{status}'")));
-        branches.collect::<Vec<_>>().join(" UNION ALL ")
-    };
-    (
-        format!("{body} ORDER BY created_at DESC, id DESC LIMIT ?1"),
-        values,
-    )
 }
 
 fn find(connection: &Connection, id: SessionId) -> rusqlite::Result<Option<Session>> {

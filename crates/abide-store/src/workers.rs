@@ -122,6 +122,16 @@ impl Store {
                 .collect()
         })
     }
+
+    /// The ids of all workers of all sessions, alive or not.
+    pub async fn worker_ids(&self) -> Result<Vec<WorkerId>, StoreError> {
+        self.read("list workers", |connection| {
+            connection
+                .prepare_cached("SELECT id FROM workers")?
+                .query_map([], |row| row.get(0).map(WorkerId))?
+                .collect()
+        })
+    }
 }
 
 fn assign(change: &Change<'_>, new: NewWorker) -> Result<Worker, Failure> {

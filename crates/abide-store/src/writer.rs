@@ -219,7 +219,8 @@ impl Writer {
                 .connection
                 .prepare_cached(sql)
                 .and_then(|mut s| s.execute([]));
-            done.map_err(|error| StoreError::from_sql(operation, error))
+            done.map(drop)
+                .map_err(|error| StoreError::from_sql(operation, error))
         };
         if let Err(error) = command("BEGIN IMMEDIATE", "begin a transaction") {
             taken.extend(batch.drain(..));
@@ -230,9 +231,15 @@ impl Writer {
             clock: &self.clock,
             effects: Cell::default(),
         };
+        // A job that has the transaction to itself needs no savepoint.
+        let shared = batch.len() > 1;
         while let Some(mut job) = batch.pop_front() {
             let before = change.effects.get();
-            let marked = command("SAVEPOINT job", "set a savepoint");
+            let marked = if shared {
+                command("SAVEPOINT job", "set a savepoint")
+            } else {
+                Ok(())
+            };
             let keep = marked.is_ok() && job.run(&change);
             taken.push(job);
             marked?;
@@ -244,11 +251,19 @@ impl Writer {
                     source,
                 });
             }
-            if !keep {
-                command("ROLLBACK TO job", "roll back to a savepoint")?;
-                change.effects.set(before);
+            match (shared, keep) {
+                (true, true) => command("RELEASE job", "release a savepoint")?,
+                (true, false) => {
+                    command("ROLLBACK TO job", "roll back to a savepoint")?;
+                    command("RELEASE job", "release a savepoint")?;
+                    change.effects.set(before);
+                }
+                (false, true) => {}
+                (false, false) => {
+                    command("ROLLBACK", "roll back")?;
+                    return Ok(before);
+                }
             }
-            command("RELEASE job", "release a savepoint")?;
         }
         command("COMMIT", "commit")?;
         Ok(change.effects.get())
@@ -261,5 +276,78 @@ impl Writer {
         if effects.last_sequence != 0 {
             self.sequence.send_replace(effects.last_sequence);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{StoreOptions, open};
+
+    type Answer = oneshot::Receiver<Result<usize, StoreError>>;
+
+    fn fill(bytes: usize) -> (Box<dyn Job>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let work = move |change: &Change<'_>| {
+            change.affect(|effects| effects.sessions += 1);
+            Ok(change.execute("INSERT INTO filling VALUES (?1)", [vec![0_u8; bytes]])?)
+        };
+        (
+            Box::new(Pending {
+                operation: "fill",
+                work: Some(work),
+                result: None,
+                reply,
+            }),
+            answer,
+        )
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_it_took_along_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("abide.db");
+        let options = StoreOptions::default();
+        let mut connection = open::open(&path, &options).unwrap();
+        connection
+            .execute_batch("CREATE TABLE filling (body BLOB)")
+            .unwrap();
+        let pages: i64 = connection
+            .pragma_query_value(None, "page_count", |r| r.get(0))
+            .unwrap();
+        connection
+            .pragma_update(None, "max_page_count", pages + 20)
+            .unwrap();
+        let writer = Writer {
+            checkpointer: Checkpointer::start(&path, &mut connection).unwrap(),
+            connection,
+            clock: options.clock,
+            sequence: watch::channel(0).0,
+            sessions: Arc::default(),
+        };
+
+        let (jobs, mut answers): (VecDeque<_>, Vec<Answer>) =
+            [10, 10, 1_000_000, 10, 10].into_iter().map(fill).unzip();
+        let mut batch = jobs;
+        while !batch.is_empty() {
+            writer.transact(&mut batch);
+        }
+        let answers: Vec<_> = answers
+            .iter_mut()
+            .map(|answer| answer.try_recv().unwrap())
+            .collect();
+        assert!(
+            matches!(answers[2], Err(StoreError::Full { .. })),
+            "{answers:?}"
+        );
+        assert!(answers[3].is_ok() && answers[4].is_ok(), "{answers:?}");
+        // Whether the first two went with the third is SQLite's choice; the answers must say so.
+        let granted = answers.iter().filter(|answer| answer.is_ok()).count() as i64;
+        let stored: i64 = writer
+            .connection
+            .query_row("SELECT count(*) FROM filling", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(stored, granted);
+        assert_eq!(writer.sessions.load(Ordering::Relaxed), granted);
     }
 }
