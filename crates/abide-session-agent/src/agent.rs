@@ -120,7 +120,7 @@ impl SessionAgent {
             journal,
             keeper: Some(keeper),
             known_exit: None,
-            configure: Some(self.configure(session, &workspace)),
+            configure: Some(self.configure(idle.id, session, &workspace)),
             unfinished: Vec::new(),
             queue_length: self.config.queue_length,
             interrupt_grace: self.config.interrupt_grace,
@@ -131,9 +131,16 @@ impl SessionAgent {
         Ok(handle)
     }
 
-    fn configure(&self, session: SessionId, workspace: &std::path::Path) -> ToHarness {
+    fn configure(
+        &self,
+        worker: WorkerId,
+        session: SessionId,
+        workspace: &std::path::Path,
+    ) -> ToHarness {
         let mut env = self.config.environment.clone();
         env.push(("PWD".to_owned(), workspace.display().to_string()));
+        // What the programs of user code inherit, so that none can be left over unseen.
+        env.push((abide_keeper::WORKER_VARIABLE.to_owned(), worker.to_string()));
         env.push(("ABIDE_SESSION_ID".to_owned(), session.to_string()));
         ToHarness::Configure {
             cwd: workspace.display().to_string(),
@@ -180,7 +187,7 @@ impl SessionAgent {
             // Nothing recorded yet: its settings may not have reached it. The keeper drops a
             // repetition.
             configure: (recorded == 0 && keeper.is_some())
-                .then(|| self.configure(adoption.session, &adoption.workspace)),
+                .then(|| self.configure(adoption.worker, adoption.session, &adoption.workspace)),
             journal,
             keeper,
             known_exit,

@@ -286,9 +286,12 @@ impl OutputReader {
     /// The same reader from another offset on, for one stream only.
     #[must_use]
     pub fn starting_at(mut self, from: u64, filter: StreamFilter) -> Self {
+        self.filter = filter;
+        if from == self.offset {
+            return self;
+        }
         self.next = self.journal.seq_at_output_offset(from).unwrap_or(0);
         self.offset = from;
-        self.filter = filter;
         self
     }
 

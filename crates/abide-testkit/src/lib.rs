@@ -1,1 +1,10 @@
-//! Placeholder.
+//! A real server for tests: the built program on a free port and a directory of its own.
+//!
+//! Nothing here sleeps or polls: the server says on its standard output when it is ready, and
+//! processes are waited for.
+
+mod processes;
+mod server;
+
+pub use processes::{processes_of_worker_dir, still_alive};
+pub use server::{Exited, ServerOptions, TestServer};

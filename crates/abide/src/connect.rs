@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use abide_client::{Client, CreateSession, Locate};
 use abide_model::{ProblemCode, Runtime, Session, SessionId, Timestamp};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Origin};
@@ -32,10 +34,27 @@ impl ServerFile {
     pub(crate) fn of_running(data_dir: &Path) -> Option<Self> {
         let text = std::fs::read(Self::path(data_dir)).ok()?;
         let file: Self = serde_json::from_slice(&text).ok()?;
-        let pid = rustix::process::Pid::from_raw(file.pid)?;
-        let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
-        (!gone).then_some(file)
+        is_alive(file.pid).then_some(file)
     }
+}
+
+/// Whether a process runs. A zombie does not, and where nobody reaps, as in many containers, a
+/// killed server stays one.
+fn is_alive(pid: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return false;
+    };
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(error) => return error != rustix::io::Errno::SRCH,
+    };
+    let mut fds = [PollFd::new(&process, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // Readable once the process has ended.
+    rustix::event::poll(&mut fds, Some(&now)) == Ok(0)
 }
 
 /// Path of the key in a data directory.
@@ -242,6 +261,20 @@ mod tests {
         // A process that cannot exist: the largest pid of Linux is 2^22.
         write(dir, i32::MAX.unsigned_abs());
         assert_eq!(find_url(&config(dir, [])), None);
+    }
+
+    #[test]
+    fn a_zombie_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let raw = Pid::from_raw(pid).unwrap();
+        // Waits for the end without reaping.
+        let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(raw), ended).unwrap();
+        assert!(!is_alive(pid));
+        child.wait().unwrap();
+        assert!(!is_alive(pid));
+        assert!(is_alive(i32::try_from(std::process::id()).unwrap()));
     }
 
     #[test]

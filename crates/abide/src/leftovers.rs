@@ -27,7 +27,10 @@ pub(crate) fn end_all(data_dir: &Path) -> anyhow::Result<usize> {
             Ok(keeper) => {
                 keeper.stop()?;
                 let mut fds = [PollFd::from_borrowed_fd(keeper.pid_fd(), PollFlags::IN)];
-                let limit = Timespec { tv_sec: END_WITHIN_SECONDS, tv_nsec: 0 };
+                let limit = Timespec {
+                    tv_sec: END_WITHIN_SECONDS,
+                    tv_nsec: 0,
+                };
                 if rustix::event::poll(&mut fds, Some(&limit))? == 0 {
                     anyhow::bail!("the worker in {} does not end", dir.display());
                 }

@@ -25,11 +25,16 @@ use crate::connect::ServerFile;
 
 /// What user code sees of the server's environment; nothing else is passed on.
 const PASSED_ON: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
+    "TMPDIR",
 ];
 
 /// Builds everything, serves until told to stop, drains.
-pub(crate) fn run(config: Config, environment: &Environment, args: UpArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    config: Config,
+    environment: &Environment,
+    args: UpArgs,
+) -> anyhow::Result<ExitCode> {
     logging::init(&config)?;
     if let Some(point) = &args.crash_point {
         crash_points::arm(point).map_err(anyhow::Error::msg)?;
@@ -39,7 +44,12 @@ pub(crate) fn run(config: Config, environment: &Environment, args: UpArgs) -> an
     let _lock = files::lock(&config.data_dir)?;
     let passed_on = PASSED_ON
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), environment.get(name)?.to_str()?.to_owned())))
+        .filter_map(|name| {
+            Some((
+                (*name).to_owned(),
+                environment.get(name)?.to_str()?.to_owned(),
+            ))
+        })
         .collect();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -77,7 +87,10 @@ async fn serve(
         auto_register_agents: config.auto_register_agents,
     };
     let control = Arc::new(ControlPlane::new(control, store, Arc::new(agent), tasks));
-    control.recover().await.context("cannot take over the workers of the server before")?;
+    control
+        .recover()
+        .await
+        .context("cannot take over the workers of the server before")?;
     let server = ServerFile {
         pid: i32::try_from(std::process::id()).unwrap_or(0),
         url: url.clone(),
@@ -116,9 +129,10 @@ fn announce(url: &str, data_dir: &Path) {
 /// once.
 async fn stop_requested(control: Arc<ControlPlane>) -> WorkersAfterShutdown {
     let mut requests = control.shutdown_requests();
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         // Without handlers the signals end the process, which loses nothing either.
         return std::future::pending().await;
     };
@@ -130,7 +144,10 @@ async fn stop_requested(control: Arc<ControlPlane>) -> WorkersAfterShutdown {
         }
     };
     info!(?workers, "stopping");
-    #[expect(clippy::disallowed_methods, reason = "must outlive the supervisor's tasks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "must outlive the supervisor's tasks"
+    )]
     tokio::spawn(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         #[expect(clippy::exit, reason = "asked for twice")]
@@ -149,7 +166,10 @@ fn store_options(config: &Config) -> StoreOptions {
     }
 }
 
-fn agent_config(config: &Config, environment: Vec<(String, String)>) -> anyhow::Result<AgentConfig> {
+fn agent_config(
+    config: &Config,
+    environment: Vec<(String, String)>,
+) -> anyhow::Result<AgentConfig> {
     Ok(AgentConfig {
         workers_dir: config.data_dir.join("workers"),
         harness_dir: config.data_dir.join("harness"),

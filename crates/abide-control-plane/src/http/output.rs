@@ -1,7 +1,7 @@
 //! Output as raw bytes, by offset, straight from the journal.
 
-use abide_model::{Problem, ProblemCode, SessionId, StepId};
-use abide_session_agent::{OutputChunk, OutputReader, Phase, StreamFilter, WorkerHandle};
+use abide_model::{Problem, ProblemCode, SessionId, Step, StepId};
+use abide_session_agent::{OutputChunk, OutputReader, Phase, StreamFilter};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -123,44 +123,45 @@ async fn open_step(
         let reader = worker.output(wanted.filter, start + from, Some(end), false);
         return Ok((start, Some(end), reader));
     }
-    let range = app.store.step_output_range(id).await?;
-    let range = range.ok_or_else(|| gone(0))?;
-    let (start, end) = (range.start, range.end);
-    let from = start + from;
-    let reader = reader_of_worker(
-        app,
-        session,
-        submitted.step.created_at,
-        worker,
-        |worker| worker.output(wanted.filter, from, Some(end), false),
-        |app, id| app.agent.old_output(id, wanted.filter, from, Some(end)),
-    )
-    .await?;
-    Ok((start, Some(end), reader.ok_or_else(|| gone(end - start))?))
+    match ended_output(app, session, &submitted.step).await? {
+        Some((start, end, reader)) => Ok((
+            start,
+            Some(end),
+            reader.starting_at(start + from, wanted.filter),
+        )),
+        None => Err(gone(0).into()),
+    }
 }
 
-/// A reader on the worker that was the session's at `time`.
-async fn reader_of_worker(
+/// The output of a step that has ended, from its first byte, with where it begins and ends in
+/// the journal; `None` when the journal is gone, or the step never started.
+pub(super) async fn ended_output(
     app: &App,
     session: SessionId,
-    time: abide_model::Timestamp,
-    live: Option<WorkerHandle>,
-    of_live: impl FnOnce(&WorkerHandle) -> OutputReader,
-    of_dead: impl FnOnce(&App, abide_model::WorkerId) -> Option<OutputReader>,
-) -> Result<Option<OutputReader>, ApiError> {
-    let workers = app.store.workers(session).await?;
-    // A step is accepted only after its worker was assigned, and before the next one was.
-    let Some(worker) = workers
-        .iter()
-        .rev()
-        .find(|worker| worker.created_at <= time)
-    else {
+    step: &Step,
+) -> Result<Option<(u64, u64, OutputReader)>, ApiError> {
+    let Some(range) = app.store.step_output_range(step.id).await? else {
         return Ok(None);
     };
-    Ok(match live {
-        Some(live) if live.id() == worker.id => Some(of_live(&live)),
-        _ => of_dead(app, worker.id),
-    })
+    let (start, end) = (range.start, range.end);
+    let workers = app.store.workers(session).await?;
+    // A step is accepted only after its worker was assigned, and before the next one was.
+    let worker = workers
+        .iter()
+        .rev()
+        .find(|worker| worker.created_at <= step.created_at);
+    let Some(worker) = worker else {
+        return Ok(None);
+    };
+    let reader = match app.agent.worker(session) {
+        Some(live) if live.id() == worker.id => {
+            Some(live.output(StreamFilter::All, start, Some(end), false))
+        }
+        _ => app
+            .agent
+            .old_output(worker.id, StreamFilter::All, start, Some(end)),
+    };
+    Ok(reader.map(|reader| (start, end, reader)))
 }
 
 /// A session's output

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use abide_model::{Problem, Step, StepFilter, StepId, SubmitStep};
-use abide_session_agent::{OutputReader, RunHandle};
+use abide_session_agent::{OutputReader, RunHandle, StreamFilter};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::body::{Fields, path_uuid};
 use super::error::Answer;
+use super::output::ended_output;
 use super::sessions::session_id;
 use super::sse::{self, OutputEvents};
 use crate::service::{Submission, Submitted, with_outcome, with_phase};
@@ -100,7 +101,8 @@ async fn submit(
     };
     let submitted = app.submit(id, submission).await?;
     if stream {
-        return Ok(sse::response(step_events(submitted), app.tasks.stopping()));
+        let stopping = app.tasks.stopping();
+        return Ok(sse::response(step_events(app, submitted, 0), stopping));
     }
     if !wait {
         return Ok((StatusCode::ACCEPTED, Json(now(submitted))).into_response());
@@ -161,7 +163,7 @@ enum Stage {
     Begin(Submitted),
     Output {
         step: Step,
-        run: RunHandle,
+        run: Option<RunHandle>,
         reader: OutputReader,
         events: OutputEvents,
     },
@@ -172,93 +174,93 @@ enum Stage {
     Over,
 }
 
-/// `started`, then output as it comes, then `result` if there is one, then `completed`.
-fn step_events(submitted: Submitted) -> impl Stream<Item = Bytes> + Send {
-    futures_util::stream::unfold(Stage::Begin(submitted), |mut stage| async {
-        loop {
-            match stage {
-                Stage::Begin(Submitted { step, run: None }) => {
-                    // It ended earlier: its recorded view stands for the output.
-                    let mut bytes = Vec::new();
-                    bytes.extend_from_slice(&sse::event("started", None, &step));
-                    for (name, text) in [("stdout", &step.stdout), ("stderr", &step.stderr)] {
-                        if !text.is_empty() {
-                            let data = serde_json::json!({ "text": text });
-                            bytes.extend_from_slice(&sse::event(name, None, &data));
-                        }
-                    }
-                    return Some((bytes.into(), Stage::End { step, run: None }));
-                }
-                Stage::Begin(Submitted {
-                    step,
-                    run: Some(mut run),
-                }) => {
-                    let reader = run.output().await;
-                    let step = with_phase(step, &run.phase());
-                    let started = sse::event("started", None, &step);
-                    let next = match reader {
-                        Some(reader) => Stage::Output {
-                            step,
-                            run,
-                            reader,
-                            events: OutputEvents::default(),
-                        },
-                        None => Stage::End {
-                            step,
-                            run: Some(run),
-                        },
-                    };
-                    return Some((started, next));
-                }
-                Stage::Output {
-                    step,
-                    run,
-                    mut reader,
-                    mut events,
-                } => {
-                    match reader.next().await {
-                        Some(chunk) => {
-                            let bytes = events.encode(chunk);
-                            stage = Stage::Output {
-                                step,
-                                run,
-                                reader,
-                                events,
-                            };
-                            // A chunk may hold nothing but the beginning of a character.
-                            if !bytes.is_empty() {
-                                return Some((bytes, stage));
+/// `started`, then output as it comes from journal offset `seen` on, then `result` if there is
+/// one, then `completed`.
+fn step_events(app: App, submitted: Submitted, seen: u64) -> impl Stream<Item = Bytes> + Send {
+    futures_util::stream::unfold(
+        (app, Stage::Begin(submitted)),
+        move |(app, mut stage)| async move {
+            loop {
+                match stage {
+                    Stage::Begin(Submitted { step, mut run }) => {
+                        let reader = match &mut run {
+                            Some(run) => run.output().await,
+                            None => ended_reader(&app, &step).await,
+                        };
+                        let step = match &run {
+                            Some(run) => with_phase(step, &run.phase()),
+                            None => step,
+                        };
+                        let started = sse::event("started", None, &step);
+                        let next = match reader {
+                            Some(reader) => {
+                                let from = reader.offset().max(seen);
+                                let reader = reader.starting_at(from, StreamFilter::All);
+                                Stage::Output {
+                                    step,
+                                    run,
+                                    reader,
+                                    events: OutputEvents::default(),
+                                }
                             }
-                        }
-                        None => {
-                            let rest = events.finish();
-                            stage = Stage::End {
-                                step,
-                                run: Some(run),
-                            };
-                            if !rest.is_empty() {
-                                return Some((rest, stage));
+                            None => Stage::End { step, run },
+                        };
+                        return Some((started, (app, next)));
+                    }
+                    Stage::Output {
+                        step,
+                        run,
+                        mut reader,
+                        mut events,
+                    } => {
+                        match reader.next().await {
+                            Some(chunk) => {
+                                let bytes = events.encode(chunk);
+                                stage = Stage::Output {
+                                    step,
+                                    run,
+                                    reader,
+                                    events,
+                                };
+                                // A chunk may hold nothing but the beginning of a character.
+                                if !bytes.is_empty() {
+                                    return Some((bytes, (app, stage)));
+                                }
+                            }
+                            None => {
+                                let rest = events.finish();
+                                stage = Stage::End { step, run };
+                                if !rest.is_empty() {
+                                    return Some((rest, (app, stage)));
+                                }
                             }
                         }
                     }
-                }
-                Stage::End { step, run } => {
-                    let step = match run {
-                        // The server stops: the client asks again by the step's id.
-                        Some(mut run) => with_outcome(step, &run.ended().await?),
-                        None => step,
-                    };
-                    let mut bytes = Vec::new();
-                    if let Some(result) = &step.result {
-                        bytes.extend_from_slice(&sse::event("result", None, result));
+                    Stage::End { step, run } => {
+                        let step = match run {
+                            // The server stops: the client asks again by the step's id.
+                            Some(mut run) => with_outcome(step, &run.ended().await?),
+                            None => step,
+                        };
+                        let mut bytes = Vec::new();
+                        if let Some(result) = &step.result {
+                            bytes.extend_from_slice(&sse::event("result", None, result));
+                        }
+                        bytes.extend_from_slice(&sse::event("completed", None, &step));
+                        return Some((bytes.into(), (app, Stage::Over)));
                     }
-                    bytes.extend_from_slice(&sse::event("completed", None, &step));
-                    return Some((bytes.into(), Stage::Over));
+                    Stage::Over => return None,
                 }
-                Stage::Over => return None,
             }
-        }
-    })
+        },
+    )
+}
+
+/// The output of a step that ended earlier; none where the journal is gone: its record has the
+/// beginning and the end.
+async fn ended_reader(app: &App, step: &Step) -> Option<OutputReader> {
+    let (_, _, reader) = ended_output(app, step.session_id, step).await.ok()??;
+    Some(reader)
 }
 
 /// List a session's steps, oldest first
@@ -295,7 +297,8 @@ async fn list(
 /// Show a step
 ///
 /// A running step shows what it has printed so far. `wait=SECONDS` waits for its end that long;
-/// with `Accept: text/event-stream` the step is streamed from its beginning.
+/// with `Accept: text/event-stream` the step is streamed from its beginning, or from the
+/// `Last-Event-ID` header on.
 #[utoipa::path(
     get, path = "/sessions/{session_id}/steps/{step_id}", tag = "steps",
     params(
@@ -320,7 +323,14 @@ async fn show(
     fields.done()?;
     if sse::wanted(&headers) {
         let submitted = app.find_step(session, step).await?;
-        return Ok(sse::response(step_events(submitted), app.tasks.stopping()));
+        let seen = headers
+            .get("last-event-id")
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        let stopping = app.tasks.stopping();
+        return Ok(sse::response(
+            step_events(app, submitted, seen.unwrap_or(0)),
+            stopping,
+        ));
     }
     if wait > 0
         && let Some(mut run) = app.find_step(session, step).await?.run

@@ -49,6 +49,8 @@ pub(super) struct WorkerTask {
     grace: Option<(Instant, u64)>,
     interrupt_grace: Duration,
     stop_reason: Option<String>,
+    /// It ignored an interrupt.
+    killed: bool,
     /// The interpreter has said that it runs the step: an interrupt will reach it.
     interruptible: bool,
     interrupt_at_start: bool,
@@ -81,6 +83,7 @@ impl WorkerTask {
             grace: None,
             interrupt_grace: setup.interrupt_grace,
             stop_reason: None,
+            killed: false,
             interruptible: false,
             interrupt_at_start: false,
             probe: None,
@@ -134,6 +137,7 @@ impl WorkerTask {
                 generation = at(self.grace) => {
                     self.grace = None;
                     if self.schedule.grace_over(generation) {
+                        self.killed = true;
                         self.send(Message::Kill);
                     }
                 }
@@ -437,6 +441,7 @@ impl WorkerTask {
         let reason = match (&self.stop_reason, code, signal) {
             (Some(reason), ..) => reason.clone(),
             _ if self.death() == Death::OutOfMemory => format!("{name} ran out of memory"),
+            _ if self.killed => format!("{name} ignored an interrupt and was killed"),
             (None, Some(code), _) => format!("{name} exited with code {code}"),
             (None, None, Some(signal)) => format!("{name} was killed by signal {signal}"),
             (None, None, None) => {

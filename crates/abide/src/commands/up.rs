@@ -18,6 +18,8 @@ use crate::error::{CommandError, Kind, Result};
 
 /// How long a server in the background may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a server that is said to run may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How much of the log is shown when it did not start.
 const LOG_TAIL_BYTES: u64 = 4096;
 
@@ -123,7 +125,11 @@ pub(crate) fn run(app: App<'_>, mut args: UpArgs) -> Result<ExitCode> {
 
 fn detach(app: App<'_>, args: &UpArgs) -> Result<ExitCode> {
     let data_dir = &app.config.data_dir;
-    if let Some(server) = ServerFile::of_running(data_dir) {
+    // A number may have become another process's, so the server must answer as well. Whether the
+    // data directory is free the new server finds out through its lock.
+    if let Some(server) = ServerFile::of_running(data_dir)
+        && is_ready(&app, &server.url)?
+    {
         let message = format!(
             "a server is already running at {} (pid {})",
             server.url, server.pid
@@ -151,6 +157,14 @@ fn detach(app: App<'_>, args: &UpArgs) -> Result<ExitCode> {
     app.output
         .line(format!("Abide is up at {url}{}", pid.unwrap_or_default()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_ready(app: &App<'_>, url: &str) -> Result<bool> {
+    let client = abide_client::Client::new(url, None)?;
+    let event_loop = super::runtime()?;
+    let asking = async { tokio::time::timeout(ANSWER_WITHIN, client.ready()).await };
+    let answer = event_loop.block_on(app.output.waiting("asking the server", asking));
+    Ok(matches!(answer, Ok(Ok(()))))
 }
 
 /// The log, open to append, and how long it was before.
@@ -233,9 +247,14 @@ fn await_ready(app: &App<'_>, pipe: OwnedFd, mut server: Child) -> Result<Option
         Told::Ended => Ok(None),
         Told::Silent => Err(CommandError::new(
             Kind::Temporary,
-            format!("the server is not ready after {} seconds", READY_WITHIN.as_secs()),
+            format!(
+                "the server is not ready after {} seconds",
+                READY_WITHIN.as_secs()
+            ),
         )
-        .hint("it goes on starting; `abide status` asks it, abide.log in the data directory tells")),
+        .hint(
+            "it goes on starting; `abide status` asks it, abide.log in the data directory tells",
+        )),
     }
 }
 

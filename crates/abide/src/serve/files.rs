@@ -50,7 +50,10 @@ pub(super) fn key(data_dir: &Path) -> anyhow::Result<String> {
     let path = key_path(data_dir);
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= 16 => return Ok(text.trim().to_owned()),
-        Ok(_) => bail!("{} is too short for a key; remove it to have one made", path.display()),
+        Ok(_) => bail!(
+            "{} is too short for a key; remove it to have one made",
+            path.display()
+        ),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
@@ -58,8 +61,9 @@ pub(super) fn key(data_dir: &Path) -> anyhow::Result<String> {
     }
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let key: String =
-        std::iter::once("abide_".to_owned()).chain(random.map(|byte| format!("{byte:02x}"))).collect();
+    let key: String = std::iter::once("abide_".to_owned())
+        .chain(random.map(|byte| format!("{byte:02x}")))
+        .collect();
     write_private(&path, key.as_bytes())?;
     Ok(key)
 }
@@ -78,8 +82,12 @@ pub(super) fn remove_server_file(data_dir: &Path) {
 fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&new, path)

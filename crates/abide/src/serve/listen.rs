@@ -35,11 +35,16 @@ pub(super) async fn bind(
             }
         }
     }
-    let Some(first) = listeners.first() else { bail!("there is no address to listen on") };
+    let Some(first) = listeners.first() else {
+        bail!("there is no address to listen on")
+    };
     let mut address = first.local_addr()?;
     if address.ip().is_unspecified() {
-        let loopback: IpAddr =
-            if address.is_ipv4() { [127, 0, 0, 1].into() } else { "::1".parse()? };
+        let loopback: IpAddr = if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            "::1".parse()?
+        };
         address.set_ip(loopback);
     }
     Ok((listeners, format!("http://{address}")))

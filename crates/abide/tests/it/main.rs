@@ -5,3 +5,4 @@
 mod abide;
 mod offline;
 mod pages;
+mod survival;
