@@ -1,0 +1,11 @@
+//! Keepers, journals and clients with real processes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod adoption;
+mod flow;
+mod journal;
+mod leftovers;
+mod measure;
+mod program;
+mod stop;
+mod support;

@@ -1,0 +1,237 @@
+//! Keepers for tests.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use abide_keeper::{
+    ExitRecord, FrameAssembler, Io, KeeperClient, KeeperSpec, LaunchError, Lifecycle, ReadError,
+    Tag, launch,
+};
+use uuid::Uuid;
+
+/// The binary that has a keeper, an observer and misbehaving programs.
+pub(crate) fn harness() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_keeper-harness"))
+}
+
+/// A specification that runs the harness as a program.
+pub(crate) fn child(args: &[&str]) -> KeeperSpec {
+    let mut argv = vec![harness().to_string_lossy().into_owned(), "child".to_owned()];
+    argv.extend(args.iter().map(|arg| (*arg).to_owned()));
+    KeeperSpec {
+        worker_id: Uuid::new_v4(),
+        label: "test".to_owned(),
+        argv,
+        cwd: PathBuf::from("/"),
+        env: vec![("GREETING".to_owned(), "hello".to_owned())],
+        uid: None,
+        gid: None,
+        limits: Vec::new(),
+        journal_bytes: 4 * 1024 * 1024,
+        hang_up_grace_ms: 100,
+        terminate_grace_ms: 100,
+        io: Io::Pipes,
+    }
+}
+
+/// As [`child`], but the program begins when [`Kept::begin`] says so: nothing of it is missed.
+pub(crate) fn gated(args: &[&str]) -> KeeperSpec {
+    child(&[&["go"], args].concat())
+}
+
+/// As [`gated`], for a shell script.
+pub(crate) fn gated_shell(script: &str) -> KeeperSpec {
+    let mut spec = child(&[]);
+    spec.argv = ["/bin/sh", "-c", &format!("read go <&3; {script}")]
+        .map(str::to_owned)
+        .to_vec();
+    spec.env
+        .push(("PATH".to_owned(), "/usr/bin:/bin".to_owned()));
+    spec
+}
+
+/// A keeper under test; its tree is killed at the end whatever happened.
+pub(crate) struct Kept {
+    pub(crate) dir: PathBuf,
+    pub(crate) worker_id: Uuid,
+    home: tempfile::TempDir,
+}
+
+impl Kept {
+    /// A place for a keeper, without one.
+    pub(crate) fn place(spec: &KeeperSpec) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        // A path longer than a socket address: the keeper must not mind.
+        let dir = home.path().join("d".repeat(120));
+        Self {
+            dir,
+            worker_id: spec.worker_id,
+            home,
+        }
+    }
+
+    pub(crate) fn launch(spec: &KeeperSpec) -> Self {
+        Self::try_launch(spec).unwrap()
+    }
+
+    pub(crate) fn try_launch(spec: &KeeperSpec) -> Result<Self, LaunchError> {
+        let kept = Self::place(spec);
+        launch(harness(), &["keeper"], &kept.dir, spec)?.wait_ready()?;
+        Ok(kept)
+    }
+
+    /// Attaches, and lets a gated program begin.
+    pub(crate) fn begin(&self) -> KeeperClient {
+        let client = self.connect();
+        client.deliver([0xff; 16], b"go\n").unwrap();
+        client
+    }
+
+    pub(crate) fn connect(&self) -> KeeperClient {
+        KeeperClient::connect(&self.dir).unwrap()
+    }
+
+    pub(crate) fn record(&self) -> abide_keeper::KeeperRecord {
+        serde_json::from_slice(&std::fs::read(self.dir.join("keeper.json")).unwrap()).unwrap()
+    }
+
+    pub(crate) fn exit(&self) -> ExitRecord {
+        abide_keeper::exit_record(&self.dir).unwrap()
+    }
+
+    /// No process of the worker is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.processes().is_empty()
+    }
+
+    /// Processes that belong to the worker.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let marker = format!("ABIDE_WORKER={}", self.worker_id);
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid: &i32| {
+                std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| {
+                    text.split(|byte| *byte == 0)
+                        .any(|entry| entry == marker.as_bytes())
+                })
+            })
+            .collect()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Ok(client) = KeeperClient::connect(&self.dir) {
+            let _ = client.kill();
+            let journal = client.journal().clone();
+            while !client.has_ended() {
+                // What is left of the journal must not hold the keeper up.
+                journal.set_cursor(journal.head_seq());
+                let _ = client.wait(journal.head_seq());
+            }
+        }
+        abide_keeper::kill_leftovers(self.worker_id);
+        let _ = self.home.path();
+    }
+}
+
+/// Everything a keeper's journal told, put together.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    /// Both, in order.
+    pub(crate) output: Vec<u8>,
+    /// Each with the output offset at its beginning.
+    pub(crate) frames: Vec<(u64, Vec<u8>)>,
+    pub(crate) inputs: Vec<Vec<u8>>,
+    pub(crate) lifecycle: Vec<Lifecycle>,
+    pub(crate) cursor: u64,
+    control: FrameAssembler,
+    input: FrameAssembler,
+}
+
+impl Told {
+    /// Takes what is there; `false` at the head.
+    pub(crate) fn take(&mut self, client: &KeeperClient) -> Result<bool, ReadError> {
+        let journal = client.journal();
+        let mut buf = Vec::new();
+        let Some(record) = journal.next(&mut self.cursor, &mut buf)? else {
+            return Ok(false);
+        };
+        match record.tag {
+            Tag::Stdout | Tag::Stderr => {
+                let stream = if record.tag == Tag::Stdout {
+                    &mut self.stdout
+                } else {
+                    &mut self.stderr
+                };
+                stream.extend_from_slice(&buf);
+                assert_eq!(record.output_offset, self.output.len() as u64);
+                self.output.extend_from_slice(&buf);
+            }
+            Tag::Control => {
+                if let Some((_, frame)) = self.control.push(&record, &buf) {
+                    self.frames.push((record.output_offset, frame.to_vec()));
+                }
+            }
+            Tag::Input => {
+                if let Some((_, frame)) = self.input.push(&record, &buf) {
+                    self.inputs.push(frame.to_vec());
+                }
+            }
+            Tag::Lifecycle => self.lifecycle.push(serde_json::from_slice(&buf).unwrap()),
+        }
+        journal.set_cursor(self.cursor);
+        Ok(true)
+    }
+
+    /// Reads until `done`, waiting for what is still to come.
+    pub(crate) fn until(&mut self, client: &KeeperClient, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            if !self.take(client).unwrap() {
+                assert!(
+                    !client.has_ended() || self.take(client).unwrap(),
+                    "ended before: {self:?}"
+                );
+                client.wait(self.cursor).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn until_closed(&mut self, client: &KeeperClient) {
+        self.until(client, |told| {
+            told.lifecycle.last() == Some(&Lifecycle::Closed)
+        });
+    }
+
+    /// Reads a keeper's journal to its end.
+    pub(crate) fn all(client: &KeeperClient) -> Self {
+        let mut told = Self::default();
+        told.until_closed(client);
+        told
+    }
+}
+
+/// Looks until it is so. For what no event tells.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The harness's flood.
+pub(crate) fn pattern(at: u64) -> u8 {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+/// The end of a keeper, waited for.
+pub(crate) fn wait_for_end(client: &KeeperClient) {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+        client.pid_fd(),
+        rustix::event::PollFlags::IN,
+    )];
+    rustix::event::poll(&mut fds, None).unwrap();
+}
