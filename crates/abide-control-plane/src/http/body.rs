@@ -240,7 +240,11 @@ pub(super) fn path_uuid(name: &str, text: &str) -> Result<Uuid, Problem> {
         Problem::invalid(&[FieldError {
             kind: "uuid_parsing".to_owned(),
             loc: vec!["path".to_owned(), name.to_owned()],
-            msg,
+            msg: if name == "session_id" {
+                format!("{msg} or the name of a session")
+            } else {
+                msg
+            },
             input: text.chars().take(ECHO_BYTES).collect::<String>().into(),
         }])
     })

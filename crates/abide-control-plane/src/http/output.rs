@@ -59,7 +59,7 @@ fn parse(query: Option<&str>) -> Result<Wanted, Problem> {
 #[utoipa::path(
     get, path = "/sessions/{session_id}/steps/{step_id}/output", tag = "output",
     params(
-        ("session_id" = String, Path, description = "The session's id"),
+        ("session_id" = String, Path, description = "The session's id or name"),
         ("step_id" = String, Path, description = "The step's id"),
         ("from" = Option<i64>, Query, description = "Offset into the step's output; 0 by default"),
         ("stream" = Option<String>, Query, description = "`all` (default), `stdout` or `stderr`"),
@@ -77,7 +77,7 @@ async fn of_step(
     Path((session, step)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    let session = session_id(&session)?;
+    let session = session_id(&app, &session).await?;
     let step = StepId(path_uuid("step_id", &step)?);
     let wanted = parse(query.as_deref())?;
     let (start, end, reader) = open_step(&app, session, step, &wanted).await?;
@@ -171,7 +171,7 @@ pub(super) async fn ended_output(
 #[utoipa::path(
     get, path = "/sessions/{session_id}/output", tag = "output",
     params(
-        ("session_id" = String, Path, description = "The session's id"),
+        ("session_id" = String, Path, description = "The session's id or name"),
         ("from" = Option<i64>, Query, description = "Offset; the earliest there is by default"),
         ("tail" = Option<i64>, Query, description = "Instead of `from`: only the last so many bytes"),
         ("stream" = Option<String>, Query, description = "`all` (default), `stdout` or `stderr`"),
@@ -189,7 +189,7 @@ async fn of_session(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    let session = app.session(session_id(&id)?).await?;
+    let session = app.session(session_id(&app, &id).await?).await?;
     let mut wanted = parse(query.as_deref())?;
     let reader = match app.agent.worker(session.id) {
         Some(worker) => Some((

@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::body::{Fields, path_uuid};
 use super::error::Answer;
-use crate::service::{CreateSession, OwnerRequest, WorkspaceRequest};
+use crate::service::{CreateSession, OwnerRequest, WorkspaceRequest, store_problem};
 
 const MAX_TYPE_CHARS: usize = 100;
 const DEFAULT_LIMIT: i64 = 100;
@@ -33,9 +33,18 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(workers))
 }
 
-/// The id in a session's path.
-pub(super) fn session_id(text: &str) -> Result<SessionId, Problem> {
-    path_uuid("session_id", text).map(SessionId)
+/// The session that a path speaks of: by id in any spelling, or by name.
+pub(super) async fn session_id(app: &App, text: &str) -> Result<SessionId, Problem> {
+    let invalid = match path_uuid("session_id", text) {
+        Ok(id) => return Ok(SessionId(id)),
+        Err(invalid) => invalid,
+    };
+    let named = app
+        .store
+        .session_by_name(text)
+        .await
+        .map_err(store_problem)?;
+    named.map(|session| session.id).ok_or(invalid)
 }
 
 /// What `POST /sessions` takes. Every field is optional.
@@ -266,14 +275,14 @@ fn parse_cursor(text: &str) -> Result<(Timestamp, SessionId), String> {
 /// Show a session
 #[utoipa::path(
     get, path = "/sessions/{session_id}", tag = "sessions",
-    params(("session_id" = String, Path, description = "The session's id")),
+    params(("session_id" = String, Path, description = "The session's id or name")),
     responses(
         (status = 200, description = "The session", body = Session),
         (status = 404, description = "`session_not_found`", body = Problem),
     )
 )]
 async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Session>> {
-    Ok(Json(app.session(session_id(&id)?).await?))
+    Ok(Json(app.session(session_id(&app, &id).await?).await?))
 }
 
 /// What `PATCH /sessions/{session_id}` takes. What is absent or `null` stays.
@@ -301,7 +310,7 @@ struct UpdateSessionBody {
 /// Each given field replaces the stored one whole; `null` leaves it alone.
 #[utoipa::path(
     patch, path = "/sessions/{session_id}", tag = "sessions",
-    params(("session_id" = String, Path, description = "The session's id")),
+    params(("session_id" = String, Path, description = "The session's id or name")),
     request_body(content = UpdateSessionBody, content_type = "application/json"),
     responses(
         (status = 200, description = "The session after the change", body = Session),
@@ -314,7 +323,7 @@ async fn update(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Answer<Json<Session>> {
-    let id = session_id(&id)?;
+    let id = session_id(&app, &id).await?;
     let mut fields = Fields::of_body(&body)?;
     let named = ["status", "context", "checkpoint", "runtime_metadata"];
     let named = named.into_iter().filter(|name| fields.has(name)).collect();
@@ -341,7 +350,7 @@ async fn update(
 #[utoipa::path(
     delete, path = "/sessions/{session_id}", tag = "sessions",
     params(
-        ("session_id" = String, Path, description = "The session's id"),
+        ("session_id" = String, Path, description = "The session's id or name"),
         ("force" = Option<bool>, Query, description = "Also while it is active"),
     ),
     responses(
@@ -358,7 +367,8 @@ async fn delete(
     let mut fields = Fields::of_query(query.as_deref());
     let force = fields.flag("force").unwrap_or(false);
     fields.done()?;
-    app.delete_session(session_id(&id)?, force).await?;
+    app.delete_session(session_id(&app, &id).await?, force)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -367,7 +377,7 @@ async fn delete(
 /// Ends the old one, if it lives; its variables are gone. A crashed session is active again.
 #[utoipa::path(
     post, path = "/sessions/{session_id}/restart", tag = "sessions",
-    params(("session_id" = String, Path, description = "The session's id")),
+    params(("session_id" = String, Path, description = "The session's id or name")),
     responses(
         (status = 200, description = "The session", body = Session),
         (status = 404, description = "`session_not_found`", body = Problem),
@@ -375,7 +385,7 @@ async fn delete(
     )
 )]
 async fn restart(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Session>> {
-    Ok(Json(app.restart(session_id(&id)?).await?))
+    Ok(Json(app.restart(session_id(&app, &id).await?).await?))
 }
 
 /// Interrupt whatever runs in a session
@@ -383,14 +393,14 @@ async fn restart(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<
 /// Answers at once; the step ends as `interrupted`. Nothing happens when nothing runs.
 #[utoipa::path(
     post, path = "/sessions/{session_id}/interrupt", tag = "sessions",
-    params(("session_id" = String, Path, description = "The session's id")),
+    params(("session_id" = String, Path, description = "The session's id or name")),
     responses(
         (status = 202, description = "Sent"),
         (status = 404, description = "`session_not_found`", body = Problem),
     )
 )]
 async fn interrupt(State(app): State<App>, Path(id): Path<String>) -> Answer<StatusCode> {
-    let id = app.session(session_id(&id)?).await?.id;
+    let id = app.session(session_id(&app, &id).await?).await?.id;
     if let Some(worker) = app.agent.worker(id) {
         worker.interrupt();
     }
@@ -400,13 +410,13 @@ async fn interrupt(State(app): State<App>, Path(id): Path<String>) -> Answer<Sta
 /// List a session's workers, oldest first
 #[utoipa::path(
     get, path = "/sessions/{session_id}/workers", tag = "sessions",
-    params(("session_id" = String, Path, description = "The session's id")),
+    params(("session_id" = String, Path, description = "The session's id or name")),
     responses(
         (status = 200, description = "Workers", body = Vec<Worker>),
         (status = 404, description = "`session_not_found`", body = Problem),
     )
 )]
 async fn workers(State(app): State<App>, Path(id): Path<String>) -> Answer<Response> {
-    let id = app.session(session_id(&id)?).await?.id;
+    let id = app.session(session_id(&app, &id).await?).await?.id;
     Ok(Json(app.store.workers(id).await?).into_response())
 }

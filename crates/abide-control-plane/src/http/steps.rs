@@ -47,7 +47,7 @@ fn step_id(text: &str) -> Result<StepId, Problem> {
 #[utoipa::path(
     post, path = "/sessions/{session_id}/steps", tag = "steps",
     params(
-        ("session_id" = String, Path, description = "The session's id"),
+        ("session_id" = String, Path, description = "The session's id or name"),
         ("wait" = Option<bool>, Query, description = "`0`: answer at once with 202"),
         ("Idempotency-Key" = Option<String>, Header, description = "Names the step where no `step_id` does"),
     ),
@@ -70,7 +70,7 @@ async fn submit(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let id = session_id(&id)?;
+    let id = session_id(&app, &id).await?;
     let mut query = Fields::of_query(query.as_deref());
     let wait = query.flag("wait").unwrap_or(true);
     query.done()?;
@@ -267,7 +267,7 @@ async fn ended_reader(app: &App, step: &Step) -> Option<OutputReader> {
 #[utoipa::path(
     get, path = "/sessions/{session_id}/steps", tag = "steps",
     params(
-        ("session_id" = String, Path, description = "The session's id"),
+        ("session_id" = String, Path, description = "The session's id or name"),
         ("after" = Option<i64>, Query, description = "Only steps after this sequence number"),
         ("limit" = Option<i64>, Query, description = "At most this many; 100 by default, 1000 at most"),
     ),
@@ -281,7 +281,7 @@ async fn list(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Vec<Step>>> {
-    let id = app.session(session_id(&id)?).await?.id;
+    let id = app.session(session_id(&app, &id).await?).await?.id;
     let mut fields = Fields::of_query(query.as_deref());
     let filter = StepFilter {
         after: fields.integer(&["after"], 0, i64::MAX).unwrap_or(0),
@@ -302,7 +302,7 @@ async fn list(
 #[utoipa::path(
     get, path = "/sessions/{session_id}/steps/{step_id}", tag = "steps",
     params(
-        ("session_id" = String, Path, description = "The session's id"),
+        ("session_id" = String, Path, description = "The session's id or name"),
         ("step_id" = String, Path, description = "The step's id"),
         ("wait" = Option<i64>, Query, description = "Seconds to wait for its end, at most 300"),
     ),
@@ -317,7 +317,7 @@ async fn show(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let (session, step) = (session_id(&session)?, step_id(&step)?);
+    let (session, step) = (session_id(&app, &session).await?, step_id(&step)?);
     let mut fields = Fields::of_query(query.as_deref());
     let wait = fields.integer(&["wait"], 0, MAX_WAIT_SECONDS).unwrap_or(0);
     fields.done()?;
@@ -349,7 +349,7 @@ async fn show(
 #[utoipa::path(
     delete, path = "/sessions/{session_id}/steps/{step_id}", tag = "steps",
     params(
-        ("session_id" = String, Path, description = "The session's id"),
+        ("session_id" = String, Path, description = "The session's id or name"),
         ("step_id" = String, Path, description = "The step's id"),
     ),
     responses(
@@ -361,6 +361,8 @@ async fn cancel(
     State(app): State<App>,
     Path((session, step)): Path<(String, String)>,
 ) -> Answer<Response> {
-    let step = app.cancel(session_id(&session)?, step_id(&step)?).await?;
+    let step = app
+        .cancel(session_id(&app, &session).await?, step_id(&step)?)
+        .await?;
     Ok((StatusCode::ACCEPTED, Json(step)).into_response())
 }
