@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// Reads every page and returns up to 100 problems; none means the database is sound. Takes
-    /// about a second per gigabyte, on the calling thread.
+    /// about two seconds per gigabyte, on the calling thread.
     pub async fn verify(&self) -> Result<Vec<String>, StoreError> {
         self.read("check the database", |connection| {
             open::quick_check(connection, 100)
