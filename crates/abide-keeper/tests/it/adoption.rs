@@ -250,19 +250,28 @@ fn a_foreign_process_is_left_alone() {
     eventually("the keeper is gone", || {
         KeeperClient::connect(&kept.dir).is_err()
     });
-    let mut bystander = Command::new(harness())
-        .args(["child", "pause"])
-        .spawn()
-        .unwrap();
-    let pid = bystander.id() as i32;
+    let mut bystander = Bystander(
+        Command::new(harness())
+            .args(["child", "pause"])
+            .spawn()
+            .unwrap(),
+    );
+    let pid = bystander.0.id() as i32;
 
-    lie(&kept, |record| record.keeper.pid = pid);
+    // Start times count in hundredths of a second: this one would be the keeper's too if both
+    // started within one.
+    let stamp = ProcessStamp::of(pid).unwrap();
+    lie(&kept, |record| {
+        record.keeper = ProcessStamp {
+            start_time: stamp.start_time - 1,
+            ..stamp
+        }
+    });
     assert!(matches!(
         KeeperClient::connect(&kept.dir),
         Err(ConnectError::ForeignProcess { pid: foreign, .. }) if foreign == pid
     ));
     // Even with the right start time: there is nobody at the socket.
-    let stamp = ProcessStamp::of(pid).unwrap();
     lie(&kept, |record| record.keeper = stamp);
     assert!(matches!(
         KeeperClient::connect(&kept.dir),
@@ -288,9 +297,16 @@ fn a_foreign_process_is_left_alone() {
     ));
 
     assert_eq!(abide_keeper::kill_leftovers(kept.worker_id), 0);
-    assert_eq!(bystander.try_wait().unwrap(), None, "it was signalled");
-    bystander.kill().unwrap();
-    bystander.wait().unwrap();
+    assert_eq!(bystander.0.try_wait().unwrap(), None, "it was signalled");
+}
+
+struct Bystander(Child);
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -318,8 +334,8 @@ fn a_keeper_is_nobodys_child() {
         .collect();
     assert_ne!(fields[1], std::process::id().to_string(), "its parent");
     let pid = kept.record().keeper.pid;
-    // The fork leaves it in its own session, though not as its leader's child of ours.
     assert_eq!(fields[3], pid.to_string(), "its session");
-    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP);
+    // And a hang-up of the terminal it was launched from is nothing to it.
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
     kept.connect();
 }
