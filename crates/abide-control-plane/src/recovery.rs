@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use abide_model::{Exit, SessionId, StepOutcome, StepStatus, Timestamp};
-use abide_session_agent::{Adoption, NewRun, Recorder};
+use abide_model::{Exit, NewStep, SessionId, StepOutcome, StepStatus, Timestamp};
+use abide_session_agent::{Adoption, Recorder};
 use abide_store::StoreError;
 use tracing::{info, warn};
 
@@ -14,16 +14,10 @@ impl ControlPlane {
     /// Takes over every worker the records name, ends every one they do not, and concludes
     /// steps whose worker left nothing behind. Call it once, before serving.
     pub async fn recover(&self) -> Result<(), StoreError> {
-        let mut unfinished: HashMap<SessionId, Vec<NewRun>> = HashMap::new();
+        let mut unfinished: HashMap<SessionId, Vec<NewStep>> = HashMap::new();
         for step in self.store.unfinished_steps(None).await? {
             let step = step.step;
-            unfinished.entry(step.session_id).or_default().push(NewRun {
-                id: step.id,
-                code: step.code,
-                stdin: step.stdin,
-                timeout_ms: step.timeout_ms,
-                created_at: step.created_at,
-            });
+            unfinished.entry(step.session_id).or_default().push(step);
         }
         let recorder: Arc<dyn Recorder> = self.recorder.clone();
         for worker in self.store.running_workers().await? {
@@ -37,11 +31,11 @@ impl ControlPlane {
                 workspace: session.workspace.path.into(),
                 unfinished: unfinished.remove(&session.id).unwrap_or_default(),
             };
-            let runs: Vec<_> = adoption.unfinished.iter().map(|run| run.id).collect();
+            let steps = adoption.unfinished.clone();
             if let Err(error) = self.agent.adopt(adoption, Arc::clone(&recorder)) {
                 warn!(worker = %worker.id, session = %session.id, %error, "journal is gone");
-                for id in runs {
-                    self.conclude_lost(session.id, id).await;
+                for step in steps {
+                    self.conclude_lost(step).await;
                 }
                 let reason = format!("its keeper and journal are gone: {error}");
                 let exit = Exit {
@@ -52,10 +46,8 @@ impl ControlPlane {
             }
         }
         // The worker had ended and the server died before it could say so for these.
-        for (session, runs) in unfinished {
-            for run in runs {
-                self.conclude_lost(session, run.id).await;
-            }
+        for step in unfinished.into_values().flatten() {
+            self.conclude_lost(step).await;
         }
         // Dead workers keep their journals for readers until their session is deleted.
         let known: HashSet<_> = self.store.worker_ids().await?.into_iter().collect();
@@ -64,9 +56,9 @@ impl ControlPlane {
         Ok(())
     }
 
-    async fn conclude_lost(&self, session: SessionId, id: abide_model::StepId) {
+    async fn conclude_lost(&self, step: NewStep) {
         let outcome = StepOutcome {
-            id,
+            id: step.id,
             status: StepStatus::Lost,
             stdout: Default::default(),
             stderr: Default::default(),
@@ -82,12 +74,9 @@ impl ControlPlane {
             output_start: 0,
             output_end: 0,
         };
-        if let Err(error) = self
-            .recorder
-            .step_finished(session, Arc::new(outcome))
-            .await
-        {
-            warn!(%session, step = %id, %error, "cannot record a lost step");
+        let (id, step) = (step.id, Arc::new(step));
+        if let Err(error) = self.recorder.step_finished(step, Arc::new(outcome)).await {
+            warn!(step = %id, %error, "cannot record a lost step");
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 pub(crate) use agents::{did, new_agent};
 pub(crate) use sessions::{CreateSession, OwnerRequest, WorkspaceRequest};
-pub(crate) use steps::{Submission, Submitted, with_outcome, with_phase};
+pub(crate) use steps::{Caller, Submission, Submitted, with_end, with_phase};
 
 use crate::config::ControlPlaneConfig;
 use crate::metrics::Metrics;

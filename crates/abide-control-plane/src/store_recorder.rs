@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use abide_model::{Exit, SessionId, StepOutcome, WorkerId};
+use abide_model::{Exit, NewStep, SessionId, StepOutcome, WorkerId};
 use abide_session_agent::{RecordFailed, Recorder, Recording};
-use abide_store::Store;
+use abide_store::{Store, StoreError};
 
 use crate::metrics::Metrics;
 
@@ -22,18 +22,27 @@ impl StoreRecorder {
 }
 
 impl Recorder for StoreRecorder {
-    fn step_finished(&self, session: SessionId, outcome: Arc<StepOutcome>) -> Recording<'_> {
+    fn step_accepted(&self, step: Arc<NewStep>) -> Recording<'_> {
         Box::pin(async move {
-            let first = match self.store.finish_step(session, (*outcome).clone()).await {
-                Ok(first) => first,
+            match self.store.accept_step((*step).clone()).await {
+                Ok(_) | Err(StoreError::SessionMissing(_)) => Ok(()),
+                Err(error) => Err(RecordFailed(error.into())),
+            }
+        })
+    }
+
+    fn step_finished(&self, step: Arc<NewStep>, outcome: Arc<StepOutcome>) -> Recording<'_, i64> {
+        Box::pin(async move {
+            let finished = match self.store.finish_step(step, Arc::clone(&outcome)).await {
+                Ok(finished) => finished,
                 // The session was deleted meanwhile: there is nothing left to write to.
-                Err(abide_store::StoreError::SessionMissing(_)) => false,
+                Err(StoreError::SessionMissing(_)) => return Ok(0),
                 Err(error) => return Err(RecordFailed(error.into())),
             };
-            if first {
+            if finished.first {
                 self.metrics.step_ended(&outcome);
             }
-            Ok(())
+            Ok(finished.sequence)
         })
     }
 

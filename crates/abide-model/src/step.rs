@@ -107,7 +107,8 @@ impl OutputView {
         }
         if data.len() >= VIEW_TAIL_BYTES {
             self.tail.clear();
-            self.tail.extend_from_slice(&data[data.len() - VIEW_TAIL_BYTES..]);
+            self.tail
+                .extend_from_slice(&data[data.len() - VIEW_TAIL_BYTES..]);
         } else {
             // Trim rarely (at twice the size), so that a flood of small writes stays linear.
             if self.tail.len() + data.len() > 2 * VIEW_TAIL_BYTES {
@@ -222,6 +223,33 @@ pub struct NewStep {
     pub timeout_ms: Option<u64>,
     /// When it was accepted.
     pub created_at: Timestamp,
+}
+
+impl Step {
+    /// A step that was accepted and has not started.
+    pub fn accepted(new: NewStep, sequence: i64, queue_position: u32) -> Self {
+        Self {
+            id: new.id,
+            session_id: new.session_id,
+            sequence,
+            status: StepStatus::Queued,
+            code: new.code,
+            stdout: String::new(),
+            stderr: String::new(),
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            truncated: false,
+            result: None,
+            error: None,
+            exit: None,
+            timeout_ms: new.timeout_ms,
+            created_at: new.created_at,
+            started_at: None,
+            finished_at: None,
+            duration_ms: None,
+            queue_position,
+        }
+    }
 }
 
 /// How a step ended; written once.

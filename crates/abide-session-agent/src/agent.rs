@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use abide_interpreter::ToHarness;
 use abide_keeper::{ConnectError, JournalReader, KeeperClient, journal_path};
-use abide_model::{Runtime, SessionId, WorkerId};
+use abide_model::{NewStep, Runtime, SessionId, WorkerId};
 use parking_lot::Mutex;
 use tracing::warn;
 
@@ -14,7 +14,7 @@ use crate::output::{OutputReader, StreamFilter};
 use crate::pool::{IdleInterpreter, LaunchFailed, Pool};
 use crate::recorder::Recorder;
 use crate::tasks::Tasks;
-use crate::worker::{NewRun, WorkerHandle, WorkerSetup, Workers, start};
+use crate::worker::{WorkerHandle, WorkerSetup, Workers, start};
 
 /// A worker that the records say a session has.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Adoption {
     /// The session's workspace.
     pub workspace: PathBuf,
     /// Its steps that have not ended, in order of acceptance.
-    pub unfinished: Vec<NewRun>,
+    pub unfinished: Vec<NewStep>,
 }
 
 /// Runs the workers of one host. Shared by reference.

@@ -317,9 +317,9 @@ impl OutputReader {
             };
             if ended {
                 if let Some(phase) = &self.phase
-                    && let Phase::Ended(outcome) = &*phase.borrow()
+                    && let Phase::Ended(ended) = &*phase.borrow()
                 {
-                    self.end = Some(outcome.output_end);
+                    self.end = Some(ended.outcome.output_end);
                 }
                 self.follow = false;
             }

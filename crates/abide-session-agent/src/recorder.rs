@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use abide_model::{Exit, SessionId, StepOutcome, WorkerId};
+use abide_model::{Exit, NewStep, SessionId, StepOutcome, WorkerId};
 
 /// The record could not be written; the agent tries again.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +12,18 @@ use abide_model::{Exit, SessionId, StepOutcome, WorkerId};
 pub struct RecordFailed(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// A pending write.
-pub type Recording<'a> = Pin<Box<dyn Future<Output = Result<(), RecordFailed>> + Send + 'a>>;
+pub type Recording<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, RecordFailed>> + Send + 'a>>;
 
-/// Writes down how steps and workers ended. Both calls may be repeated after a crash and must
-/// then change nothing.
+/// Writes down what became of steps and workers. Every call may be repeated after a crash and
+/// must then change nothing.
 pub trait Recorder: Send + Sync + 'static {
-    /// A step ended. Answers once that is durable.
-    fn step_finished(&self, session: SessionId, outcome: Arc<StepOutcome>) -> Recording<'_>;
+    /// A step that was submitted as [`crate::Acceptance::Pending`] was handed over and has been
+    /// running for a moment.
+    fn step_accepted(&self, step: Arc<NewStep>) -> Recording<'_>;
+
+    /// A step ended; it may not have been recorded as accepted. Answers with its sequence number
+    /// once that is durable.
+    fn step_finished(&self, step: Arc<NewStep>, outcome: Arc<StepOutcome>) -> Recording<'_, i64>;
 
     /// A worker's process ended. `crashed` is `false` when it was stopped on purpose.
     fn worker_exited(

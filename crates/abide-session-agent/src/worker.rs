@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use abide_interpreter::ToHarness;
 use abide_keeper::{JournalReader, KeeperClient};
-use abide_model::{Exit, OutputView, Runtime, SessionId, StepId, StepOutcome, Timestamp, WorkerId};
+use abide_model::{
+    Exit, NewStep, OutputView, Runtime, SessionId, StepId, StepOutcome, Timestamp, WorkerId,
+};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,19 +19,14 @@ use crate::output::{OutputReader, StreamFilter, Tap, TapStarter, Taps};
 use crate::recorder::Recorder;
 use crate::tasks::Tasks;
 
-/// A step as the agent needs it.
-#[derive(Debug, Clone)]
-pub struct NewRun {
-    /// See [`StepId`].
-    pub id: StepId,
-    /// Source text.
-    pub code: String,
-    /// What it reads from standard input.
-    pub stdin: Option<String>,
-    /// Limit in milliseconds from hand-over.
-    pub timeout_ms: Option<u64>,
-    /// When it was accepted.
-    pub created_at: Timestamp,
+/// Whether the record says that a step was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It does.
+    Recorded,
+    /// Not yet: the agent sees to it together with the outcome, or soon after the hand-over if
+    /// the step takes longer. Should the server die in between, the journal tells of the step.
+    Pending,
 }
 
 /// Where a step stands.
@@ -47,7 +44,16 @@ pub enum Phase {
         output_start: u64,
     },
     /// It ended, and that is recorded.
-    Ended(Arc<StepOutcome>),
+    Ended(Arc<Ended>),
+}
+
+/// A step's end, as recorded.
+#[derive(Debug)]
+pub struct Ended {
+    /// The step's position in its session.
+    pub sequence: i64,
+    /// How it ended.
+    pub outcome: Arc<StepOutcome>,
 }
 
 /// Why a step was not taken.
@@ -79,14 +85,14 @@ impl RunHandle {
     }
 
     /// Waits for its end; `None` if the agent stops first (the step goes on).
-    pub async fn ended(&mut self) -> Option<Arc<StepOutcome>> {
+    pub async fn ended(&mut self) -> Option<Arc<Ended>> {
         match &*self
             .phase
             .wait_for(|phase| matches!(phase, Phase::Ended(_)))
             .await
             .ok()?
         {
-            Phase::Ended(outcome) => Some(Arc::clone(outcome)),
+            Phase::Ended(ended) => Some(Arc::clone(ended)),
             Phase::Queued | Phase::Running { .. } => None,
         }
     }
@@ -113,10 +119,10 @@ impl RunHandle {
                 self.tap.take(),
                 (start_seq, output_start),
             )),
-            Phase::Ended(outcome) if outcome.started_at.is_some() => Some(shared.output(
+            Phase::Ended(ended) if ended.outcome.started_at.is_some() => Some(shared.output(
                 StreamFilter::All,
-                outcome.output_start,
-                Some(outcome.output_end),
+                ended.outcome.output_start,
+                Some(ended.outcome.output_end),
                 false,
             )),
             Phase::Ended(_) | Phase::Queued => None,
@@ -141,7 +147,8 @@ pub struct Peek {
 #[derive(Debug)]
 enum Command {
     Submit {
-        run: NewRun,
+        step: Arc<NewStep>,
+        acceptance: Acceptance,
         phase: watch::Sender<Phase>,
         tap: Option<TapStarter>,
     },
@@ -241,16 +248,22 @@ impl WorkerHandle {
     /// Queues a step. With `hold_output` the program waits for the reader that
     /// [`RunHandle::output`] gives, so that it gets every byte.
     ///
-    /// The step must be recorded as accepted before: from here on the recorder will be told how
-    /// it ended, also if the interpreter turns out to be dead.
-    pub fn submit(&self, run: NewRun, hold_output: bool) -> Result<RunHandle, Refusal> {
+    /// From here on the recorder will be told how it ended, also if the interpreter turns out to
+    /// be dead.
+    pub fn submit(
+        &self,
+        step: Arc<NewStep>,
+        acceptance: Acceptance,
+        hold_output: bool,
+    ) -> Result<RunHandle, Refusal> {
         let (sender, phase) = watch::channel(Phase::Queued);
         let tap = hold_output.then(|| self.shared.taps.tap());
         let starter = tap.as_ref().map(Tap::starter);
         self.shared.unfinished.fetch_add(1, Ordering::Relaxed);
         self.inbox
             .send(Command::Submit {
-                run,
+                step,
+                acceptance,
                 phase: sender,
                 tap: starter,
             })
@@ -332,7 +345,7 @@ pub(crate) struct WorkerSetup {
     /// Sent before the first step.
     pub(crate) configure: Option<ToHarness>,
     /// Steps accepted before a restart of the agent, in order.
-    pub(crate) unfinished: Vec<NewRun>,
+    pub(crate) unfinished: Vec<NewStep>,
     pub(crate) queue_length: usize,
     pub(crate) interrupt_grace: std::time::Duration,
 }

@@ -29,5 +29,5 @@ pub use error::{Cause, OpenError, StoreError};
 pub use events::EventFilter;
 pub use open::{Clock, SCHEMA_VERSION, StoreOptions, Synchronous};
 pub use sessions::{Created, RequestKey};
-pub use steps::{Accepted, OutputRange, UnfinishedStep};
+pub use steps::{Accepted, Finished, OutputRange, UnfinishedStep};
 pub use store::Store;

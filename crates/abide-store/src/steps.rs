@@ -4,6 +4,8 @@
 //! runs it; until the outcome is recorded a step is `queued` here, and its queue position is the
 //! number of unfinished steps before it.
 
+use std::sync::Arc;
+
 use abide_model::{
     EventKind, NewStep, OutputView, SessionId, Step, StepFilter, StepId, StepOutcome, StepStatus,
     Timestamp, VIEW_TAIL_BYTES,
@@ -24,6 +26,15 @@ pub enum Accepted {
     New(Step),
     /// It had been recorded before, and is as shown.
     Existing(Step),
+}
+
+/// The answer to [`Store::finish_step`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// This outcome was recorded; `false`: an earlier one had been, and stays.
+    pub first: bool,
+    /// See [`Step::sequence`].
+    pub sequence: i64,
 }
 
 /// A step that was accepted and has no outcome yet.
@@ -65,20 +76,42 @@ impl Store {
             .await
     }
 
-    /// Records how a step ended. False: nothing was left to record, because it had ended before
-    /// (the first outcome stays) or there is no such step. Event: `step.completed`.
+    /// Records how a step ended, and that it was accepted if that is not recorded yet, in one
+    /// change. Events: `step.accepted` if so, `step.completed`.
     ///
-    /// Errors: [`StoreError::NotTerminal`].
+    /// Errors: [`StoreError::NotTerminal`], and those of [`Self::accept_step`].
     pub async fn finish_step(
         &self,
-        session_id: SessionId,
-        outcome: StepOutcome,
-    ) -> Result<bool, StoreError> {
+        step: Arc<NewStep>,
+        outcome: Arc<StepOutcome>,
+    ) -> Result<Finished, StoreError> {
         if !outcome.status.is_terminal() {
             return Err(StoreError::NotTerminal(outcome.id, outcome.status));
         }
         self.write("finish a step", move |change| {
-            finish(change, session_id, &outcome)
+            let (session, id) = (step.session_id, step.id);
+            if let Some(sequence) = finish(change, session, &outcome)? {
+                return Ok(Finished {
+                    first: true,
+                    sequence,
+                });
+            }
+            let sequence = match accept(change, &step)? {
+                // It had ended before: the first outcome stays.
+                Accepted::Existing(step) => {
+                    return Ok(Finished {
+                        first: false,
+                        sequence: step.sequence,
+                    });
+                }
+                Accepted::New(step) => step.sequence,
+            };
+            debug_assert_eq!(id, outcome.id);
+            finish(change, session, &outcome)?;
+            Ok(Finished {
+                first: true,
+                sequence,
+            })
         })
         .await
     }
@@ -198,34 +231,18 @@ fn accept(change: &Change<'_>, new: &NewStep) -> Result<Accepted, Failure> {
     };
     let about = Aggregate::Session(new.session_id);
     change.record(EventKind::StepAccepted, about, change.now(), &payload, None)?;
-    Ok(Accepted::New(Step {
-        id: new.id,
-        session_id: new.session_id,
+    Ok(Accepted::New(Step::accepted(
+        new.clone(),
         sequence,
-        status: StepStatus::Queued,
-        code: new.code.clone(),
-        stdout: String::new(),
-        stderr: String::new(),
-        stdout_bytes: 0,
-        stderr_bytes: 0,
-        truncated: false,
-        result: None,
-        error: None,
-        exit: None,
-        timeout_ms: new.timeout_ms,
-        created_at: new.created_at,
-        started_at: None,
-        finished_at: None,
-        duration_ms: None,
-        queue_position: waiting,
-    }))
+        waiting,
+    )))
 }
 
 fn finish(
     change: &Change<'_>,
     session_id: SessionId,
     outcome: &StepOutcome,
-) -> Result<bool, Failure> {
+) -> Result<Option<i64>, Failure> {
     let sequence: Option<i64> = change
         .statement(
             "UPDATE steps SET status = ?3, started_at = ?4, finished_at = ?5, result = ?6, \
@@ -257,7 +274,7 @@ fn finish(
         )
         .optional()?;
     let Some(sequence) = sequence else {
-        return Ok(false);
+        return Ok(None);
     };
 
     #[derive(Serialize)]
@@ -283,7 +300,7 @@ fn finish(
         &payload,
         None,
     )?;
-    Ok(true)
+    Ok(Some(sequence))
 }
 
 /// A view's tail is trimmed lazily, so it may hold more than what is shown.

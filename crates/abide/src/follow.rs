@@ -11,6 +11,9 @@ use crate::connect::{label, locator};
 use crate::error::{CommandError, Result};
 use crate::output::{Output, Spinner, human_bytes};
 
+/// How long leaving may wait for the interrupt to be sent.
+const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How watching a step ended.
 #[derive(Debug)]
 pub(crate) enum Watched {
@@ -66,6 +69,11 @@ pub(crate) async fn watch(
                     spinner.clear();
                     presses += 1;
                     if presses > 1 {
+                        // What the first press promised is sent before leaving, however quickly
+                        // the second one came.
+                        if cancel.is_some() {
+                            let _ = tokio::time::timeout(LAST_WORD, pending(&mut cancel)).await;
+                        }
                         output.note(format!(
                             "left running; `abide logs -f {}` follows its output, `abide interrupt {0}` stops it",
                             label(session)

@@ -104,8 +104,8 @@ async fn open_step(
                     None,
                     reader.starting_at(output_start + from, wanted.filter),
                 )),
-                (Phase::Ended(outcome), _) => {
-                    let (start, end) = (outcome.output_start, outcome.output_end);
+                (Phase::Ended(ended), _) => {
+                    let (start, end) = (ended.outcome.output_start, ended.outcome.output_end);
                     Ok((
                         start,
                         Some(end),
@@ -118,7 +118,7 @@ async fn open_step(
         let (start, end) = match run.phase() {
             Phase::Queued => (0, 0),
             Phase::Running { output_start, .. } => (output_start, worker.output_end()),
-            Phase::Ended(outcome) => (outcome.output_start, outcome.output_end),
+            Phase::Ended(ended) => (ended.outcome.output_start, ended.outcome.output_end),
         };
         let reader = worker.output(wanted.filter, start + from, Some(end), false);
         return Ok((start, Some(end), reader));

@@ -20,7 +20,7 @@ use super::error::Answer;
 use super::output::ended_output;
 use super::sessions::session_id;
 use super::sse::{self, OutputEvents};
-use crate::service::{Submission, Submitted, with_outcome, with_phase};
+use crate::service::{Caller, Submission, Submitted, with_end, with_phase};
 
 /// Longest long poll, in seconds.
 const MAX_WAIT_SECONDS: i64 = 300;
@@ -97,7 +97,11 @@ async fn submit(
     let submission = Submission {
         step,
         key: key.map(str::to_owned),
-        hold_output: stream,
+        caller: match (stream, wait) {
+            (true, _) => Caller::Reads,
+            (false, true) => Caller::Waits,
+            (false, false) => Caller::Leaves,
+        },
     };
     let submitted = app.submit(id, submission).await?;
     if stream {
@@ -239,7 +243,10 @@ fn step_events(app: App, submitted: Submitted, seen: u64) -> impl Stream<Item = 
                     Stage::End { step, run } => {
                         let step = match run {
                             // The server stops: the client asks again by the step's id.
-                            Some(mut run) => with_outcome(step, &run.ended().await?),
+                            Some(mut run) => {
+                                let ended = run.ended().await?;
+                                with_end(step, &ended)
+                            }
                             None => step,
                         };
                         let mut bytes = Vec::new();

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use abide_model::{
-    NewStep, Problem, ProblemCode, Session, SessionId, SessionStatus, Step, StepId, StepOutcome,
-    StepStatus, SubmitStep, Timestamp,
+    NewStep, Problem, ProblemCode, Session, SessionId, SessionStatus, Step, StepId, StepStatus,
+    SubmitStep, Timestamp,
 };
-use abide_session_agent::{NewRun, Phase, Refusal, RunHandle, crash_points};
+use abide_session_agent::{Acceptance, Ended, Phase, Refusal, RunHandle, crash_points};
 use abide_store::Accepted;
 use uuid::Uuid;
 
@@ -19,8 +19,19 @@ pub(crate) struct Submission {
     pub(crate) step: SubmitStep,
     /// `Idempotency-Key`: names the step where the client chose no step id.
     pub(crate) key: Option<String>,
-    /// The caller will read the output as it comes, and wants every byte.
-    pub(crate) hold_output: bool,
+    /// What the caller does until the step ends.
+    pub(crate) caller: Caller,
+}
+
+/// What the caller of a step does until the step ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Waits for the end and is told nothing before.
+    Waits,
+    /// Goes away as soon as the step is accepted.
+    Leaves,
+    /// Reads the output as it comes, and wants every byte.
+    Reads,
 }
 
 /// A step that was accepted, now or earlier.
@@ -43,6 +54,7 @@ impl ControlPlane {
             timeout_ms,
             stdin,
         } = submission.step;
+        let own_id = step_id.is_none() && submission.key.is_none();
         let step_id = step_id
             .or_else(|| submission.key.as_deref().map(|key| step_id_of_key(id, key)))
             .unwrap_or_default();
@@ -64,17 +76,40 @@ impl ControlPlane {
         let new = NewStep {
             id: step_id,
             session_id: id,
-            code: code.clone(),
-            stdin: stdin.clone(),
+            code,
+            stdin,
             timeout_ms: timeout_ms.or(self.config.step_timeout_ms),
             created_at: Timestamp::now(),
         };
-        let (timeout_ms, created_at) = (new.timeout_ms, new.created_at);
+        // Nobody can hear of a step of our own naming before it ends, and nothing else has to be
+        // remembered about it: then one record at the end does.
+        let unheard_of = own_id
+            && submission.caller == Caller::Waits
+            && new.timeout_ms.is_none()
+            && worker.unfinished() == 0;
+        let hold_output = submission.caller == Caller::Reads;
+        let new = Arc::new(new);
+        let hand_over = |acceptance| {
+            let run = worker.submit(Arc::clone(&new), acceptance, hold_output);
+            run.map_err(|refusal| refused(&session, refusal))
+        };
         crash_points::pass("step.before_accept");
-        match self.store.accept_step(new).await.map_err(store_problem)? {
+        if unheard_of {
+            let step = Step::accepted((*new).clone(), 0, 0);
+            return Ok(Submitted {
+                step,
+                run: Some(hand_over(Acceptance::Pending)?),
+            });
+        }
+        match self
+            .store
+            .accept_step((*new).clone())
+            .await
+            .map_err(store_problem)?
+        {
             Accepted::Existing(step) => {
                 drop(order);
-                if step.code != code {
+                if step.code != new.code {
                     return Err(Problem::new(
                         ProblemCode::IdempotencyConflict,
                         "this step id or Idempotency-Key was used for other code",
@@ -83,22 +118,10 @@ impl ControlPlane {
                 let before = self.submitted_before(id, step_id, Some(step)).await?;
                 before.ok_or_else(|| Problem::new(ProblemCode::StepNotFound, "Step not found"))
             }
-            Accepted::New(step) => {
-                let run = NewRun {
-                    id: step_id,
-                    code,
-                    stdin,
-                    timeout_ms,
-                    created_at,
-                };
-                let run = worker
-                    .submit(run, submission.hold_output)
-                    .map_err(|refusal| refused(&session, refusal))?;
-                Ok(Submitted {
-                    step,
-                    run: Some(run),
-                })
-            }
+            Accepted::New(step) => Ok(Submitted {
+                step,
+                run: Some(hand_over(Acceptance::Recorded)?),
+            }),
         }
     }
 
@@ -185,7 +208,7 @@ impl ControlPlane {
         let Submitted { step, run } = submitted;
         let Some(mut run) = run else { return Ok(step) };
         match run.ended().await {
-            Some(outcome) => Ok(with_outcome(step, &outcome)),
+            Some(ended) => Ok(with_end(step, &ended)),
             None => Err(Problem::new(
                 ProblemCode::ShuttingDown,
                 format!(
@@ -207,12 +230,13 @@ pub(crate) fn with_phase(step: Step, phase: &Phase) -> Step {
             started_at: Some(*started_at),
             ..step
         },
-        Phase::Ended(outcome) => with_outcome(step, outcome),
+        Phase::Ended(ended) => with_end(step, ended),
     }
 }
 
 /// The step as it ended.
-pub(crate) fn with_outcome(step: Step, outcome: &Arc<StepOutcome>) -> Step {
+pub(crate) fn with_end(step: Step, ended: &Ended) -> Step {
+    let outcome = &ended.outcome;
     let duration = outcome.started_at.map(|started| {
         let micros = outcome
             .finished_at
@@ -223,6 +247,7 @@ pub(crate) fn with_outcome(step: Step, outcome: &Arc<StepOutcome>) -> Step {
         duration
     });
     Step {
+        sequence: ended.sequence,
         status: outcome.status,
         stdout: outcome.stdout.text(),
         stderr: outcome.stderr.text(),

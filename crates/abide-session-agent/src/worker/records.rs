@@ -1,18 +1,19 @@
 //! From journal entries to what they mean for the steps.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use abide_interpreter::FromHarness;
+use abide_interpreter::{FromHarness, ToHarness};
 use abide_keeper::{ExitRecord, FrameAssembler, Lifecycle, Record, Tag, split_input};
 use abide_model::{
-    Exit, OutputView, StepError, StepId, StepOutcome, StepResult, StepStatus, Timestamp,
+    Exit, NewStep, OutputView, StepError, StepId, StepOutcome, StepResult, StepStatus, Timestamp,
 };
 use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::task::WorkerTask;
-use super::{NewRun, Phase};
+use super::{Acceptance, Phase};
 use crate::crash_points;
 use crate::output::TapStarter;
 
@@ -22,7 +23,8 @@ const LAST_STDERR_BYTES: usize = 4096;
 /// A step that has not ended.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) run: NewRun,
+    pub(super) step: Arc<NewStep>,
+    pub(super) acceptance: Acceptance,
     pub(super) phase: Arc<watch::Sender<Phase>>,
     pub(super) tap: Option<TapStarter>,
     pub(super) generation: u64,
@@ -40,9 +42,15 @@ pub(super) struct Started {
 }
 
 impl Entry {
-    pub(super) fn new(run: NewRun, phase: watch::Sender<Phase>, tap: Option<TapStarter>) -> Self {
+    pub(super) fn new(
+        step: Arc<NewStep>,
+        acceptance: Acceptance,
+        phase: watch::Sender<Phase>,
+        tap: Option<TapStarter>,
+    ) -> Self {
         Self {
-            run,
+            step,
+            acceptance,
             phase: Arc::new(phase),
             tap,
             generation: 0,
@@ -71,7 +79,7 @@ impl Entry {
             _ => Timestamp::now(),
         };
         StepOutcome {
-            id: self.run.id,
+            id: self.step.id,
             status,
             stdout: self.stdout,
             stderr: self.stderr,
@@ -116,6 +124,7 @@ pub(super) enum Frame {
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     control: FrameAssembler,
+    input: FrameAssembler,
     last_stderr: Vec<u8>,
 }
 
@@ -162,12 +171,14 @@ impl WorkerTask {
                 }
                 None
             }
-            // The first chunk names the message; the rest is what was handed over.
             Tag::Input => {
-                if !record.is_first() {
-                    return None;
+                let (_, frame) = self.frames.input.push(record, data)?;
+                let (id, message) = split_input(frame)?;
+                let id = StepId(Uuid::from_bytes(id));
+                if !self.entries.contains_key(&id) {
+                    let step = ToHarness::decode_step(message);
+                    self.remember(id, step, record.time_ns);
                 }
-                let id = StepId(Uuid::from_bytes(split_input(data)?.0));
                 self.started(id, record).then_some(Frame::Delivered(id))
             }
             Tag::Control => {
@@ -203,6 +214,25 @@ impl WorkerTask {
         }
     }
 
+    /// A step that was handed over before the agent was restarted, and of which the records did
+    /// not know at the restart: it had ended and been recorded, or it was about to be accepted.
+    fn remember(&mut self, id: StepId, step: Option<ToHarness>, time_ns: u64) {
+        let Some(ToHarness::Step { code, stdin, .. }) = step.filter(|_| !self.is_probe(id)) else {
+            return;
+        };
+        let step = NewStep {
+            id,
+            session_id: self.shared.session,
+            code,
+            stdin,
+            timeout_ms: None,
+            created_at: wall_clock(time_ns),
+        };
+        self.shared.unfinished.fetch_add(1, Ordering::Relaxed);
+        let phase = watch::channel(Phase::Queued).0;
+        self.enqueue(Arc::new(step), Acceptance::Pending, phase, None);
+    }
+
     /// The journal says that `id` was handed over here.
     fn started(&mut self, id: StepId, record: &Record) -> bool {
         self.output_read = record.output_offset;
@@ -224,7 +254,7 @@ impl WorkerTask {
             output_start: record.output_offset,
         });
         // Handed over before the agent was restarted: the schedule still has it queued.
-        let limit = entry.run.timeout_ms;
+        let limit = entry.step.timeout_ms;
         if let Some(generation) = self.schedule.was_delivered(id) {
             entry.generation = generation;
             if let Some(limit) = limit {

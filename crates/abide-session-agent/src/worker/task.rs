@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use abide_interpreter::ToHarness;
 use abide_keeper::{Message, ReadError, SignalScope};
-use abide_model::{Exit, StepId, StepStatus, Timestamp};
+use abide_model::{Exit, NewStep, StepId, StepStatus, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::link::Link;
 use super::records::{Entry, Finished, Frame, Frames};
-use super::{Command, NewRun, Peek, Phase, Shared, WorkerSetup};
+use super::{Acceptance, Command, Ended, Peek, Phase, Shared, WorkerSetup};
 use crate::crash_points;
 use crate::output::TapStarter;
 use crate::recorder::{RecordFailed, Recorder};
@@ -27,6 +27,9 @@ use crate::schedule::{Death, Schedule, StopAction};
 const BATCH: usize = 512;
 /// A reader that holds the program back and does not move for two of these is let go.
 const STALL_CHECK: Duration = Duration::from_secs(5);
+/// A step that ends within this is recorded as accepted and ended in one change, which costs the
+/// store half as much as two and the caller one wait less.
+const ACCEPT_WITHIN: Duration = Duration::from_millis(2);
 /// What a step's value and displays may take in a record, in bytes.
 const MAX_RESULT_BYTES: u64 = 1024 * 1024;
 /// Between attempts to write a record that the store refused.
@@ -47,6 +50,8 @@ pub(super) struct WorkerTask {
     buffer: Vec<u8>,
     timeout: Option<(Instant, u64)>,
     grace: Option<(Instant, u64)>,
+    /// When to record that the running step was accepted, if it has not ended by then.
+    accept: Option<(Instant, u64)>,
     interrupt_grace: Duration,
     stop_reason: Option<String>,
     /// It ignored an interrupt.
@@ -81,6 +86,7 @@ impl WorkerTask {
             buffer: Vec::new(),
             timeout: None,
             grace: None,
+            accept: None,
             interrupt_grace: setup.interrupt_grace,
             stop_reason: None,
             killed: false,
@@ -93,8 +99,9 @@ impl WorkerTask {
         if let Some(configure) = &setup.configure {
             task.deliver(task.shared.id.0, configure);
         }
-        for run in setup.unfinished {
-            task.enqueue(run, watch::channel(Phase::Queued).0, None);
+        for step in setup.unfinished {
+            let phase = watch::channel(Phase::Queued).0;
+            task.enqueue(Arc::new(step), Acceptance::Recorded, phase, None);
         }
         task.find_gap();
         Ok(task)
@@ -115,6 +122,9 @@ impl WorkerTask {
                 link.flush();
             }
             if more {
+                if self.accept.is_some_and(|(due, _)| due <= Instant::now()) {
+                    self.record_acceptance().await;
+                }
                 while let Ok(command) = self.commands.try_recv() {
                     self.handle(command).await;
                 }
@@ -129,6 +139,7 @@ impl WorkerTask {
                     None => self.stop("nobody holds the worker any more".to_owned()),
                 },
                 () = wait_for(&mut self.link, &self.shared.journal, self.next) => {}
+                _ = at(self.accept) => self.record_acceptance().await,
                 generation = at(self.timeout) => {
                     self.timeout = None;
                     let action = self.schedule.timed_out(generation);
@@ -166,7 +177,14 @@ impl WorkerTask {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Submit { run, phase, tap } => self.enqueue(run, phase, tap),
+            Command::Submit {
+                step,
+                acceptance,
+                phase,
+                tap,
+            } => {
+                self.enqueue(step, acceptance, phase, tap);
+            }
             Command::Attach { id, reply } => {
                 let _ = reply.send(self.entries.get(&id).map(|entry| entry.phase.subscribe()));
             }
@@ -202,9 +220,39 @@ impl WorkerTask {
         }
     }
 
-    fn enqueue(&mut self, run: NewRun, phase: watch::Sender<Phase>, tap: Option<TapStarter>) {
-        self.schedule.submit(run.id);
-        self.entries.insert(run.id, Entry::new(run, phase, tap));
+    pub(super) fn enqueue(
+        &mut self,
+        step: Arc<NewStep>,
+        acceptance: Acceptance,
+        phase: watch::Sender<Phase>,
+        tap: Option<TapStarter>,
+    ) {
+        self.schedule.submit(step.id);
+        self.entries
+            .insert(step.id, Entry::new(step, acceptance, phase, tap));
+    }
+
+    /// The running step takes longer: from now on it is to be seen in the records.
+    async fn record_acceptance(&mut self) {
+        self.accept = None;
+        let entry = self
+            .schedule
+            .running()
+            .and_then(|id| self.entries.get_mut(&id));
+        let Some(entry) = entry.filter(|entry| entry.acceptance == Acceptance::Pending) else {
+            return;
+        };
+        entry.acceptance = Acceptance::Recorded;
+        let step = Arc::clone(&entry.step);
+        // Failing is no reason to wait: the outcome brings the step along.
+        if let Err(error) = self.recorder.step_accepted(step).await {
+            let error = &error as &dyn std::error::Error;
+            warn!(worker = %self.shared.id, error, "cannot record a step as accepted");
+        }
+    }
+
+    pub(super) fn is_probe(&self, id: StepId) -> bool {
+        self.probe.is_some_and(|(_, probe)| probe == id)
     }
 
     /// Hands the next step to the interpreter if it is free.
@@ -216,9 +264,12 @@ impl WorkerTask {
             return;
         };
         entry.generation = generation;
-        let (code, stdin) = (entry.run.code.clone(), entry.run.stdin.clone());
-        if let Some(limit) = entry.run.timeout_ms {
+        let (code, stdin) = (entry.step.code.clone(), entry.step.stdin.clone());
+        if let Some(limit) = entry.step.timeout_ms {
             self.timeout = Some((Instant::now() + Duration::from_millis(limit), generation));
+        }
+        if entry.acceptance == Acceptance::Pending {
+            self.accept = Some((Instant::now() + ACCEPT_WITHIN, generation));
         }
         crash_points::pass("step.before_send");
         self.deliver_step(id, code, stdin);
@@ -471,40 +522,43 @@ impl WorkerTask {
         self.timeout = self
             .timeout
             .filter(|(_, generation)| *generation != entry.generation);
+        self.accept = self
+            .accept
+            .filter(|(_, generation)| *generation != entry.generation);
         self.grace = self
             .grace
             .filter(|(_, generation)| *generation != entry.generation);
         let end = self.output_read;
         let exit = (finished.is_none() && entry.started.is_some() && self.link.is_none())
             .then(|| self.describe_exit());
-        let phase = entry.phase.clone();
-        let limit = entry.run.timeout_ms;
+        let (step, phase) = (Arc::clone(&entry.step), entry.phase.clone());
+        let limit = entry.step.timeout_ms;
         let mut outcome = entry.outcome(status, finished, end, exit);
         if outcome.error.is_none() {
             outcome.error = self.explain(status, limit);
         }
         let outcome = Arc::new(outcome);
         crash_points::pass("step.before_record");
-        loop {
+        let sequence = loop {
             match self
                 .recorder
-                .step_finished(self.shared.session, Arc::clone(&outcome))
+                .step_finished(Arc::clone(&step), Arc::clone(&outcome))
                 .await
             {
-                Ok(()) => break,
+                Ok(sequence) => break sequence,
                 Err(error) => {
                     if !self.retry(&error).await {
                         return;
                     }
                 }
             }
-        }
+        };
         crash_points::pass("step.after_record");
         if self.schedule.running().is_none() {
             self.shared.journal.set_recorded(self.next);
         }
         self.shared.unfinished.fetch_sub(1, Ordering::Relaxed);
-        phase.send_replace(Phase::Ended(outcome));
+        phase.send_replace(Phase::Ended(Arc::new(Ended { sequence, outcome })));
     }
 
     /// `false` when the agent is stopping: the step is concluded again after the restart.

@@ -39,6 +39,7 @@ macro_rules! for_each_conformance_test {
                 repeated_id_finds_the_first,
                 conflicts_are_named,
                 finish_records_once,
+                an_outcome_brings_its_step_along,
                 large_output_shows_head_and_tail,
                 unfinished_come_in_order_with_input,
                 lists_page_by_sequence;

@@ -9,7 +9,7 @@ use abide_model::{
     Runtime, Session, SessionId, StepId, StepOutcome, StepStatus, Timestamp, WorkerId, WorkerKind,
     Workspace, WorkspaceKind,
 };
-use abide_store::{EventFilter, Store, StoreOptions};
+use abide_store::{EventFilter, Store, StoreError, StoreOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -104,6 +104,20 @@ pub(crate) fn outcome(id: StepId, status: StepStatus) -> StepOutcome {
         output_start: 0,
         output_end: 0,
     }
+}
+
+/// Records an outcome; whether it was the first of its step.
+pub(crate) async fn finish(
+    store: &Store,
+    session_id: SessionId,
+    outcome: StepOutcome,
+) -> Result<bool, StoreError> {
+    let step = NewStep {
+        id: outcome.id,
+        ..new_step(session_id)
+    };
+    let finished = store.finish_step(Arc::new(step), Arc::new(outcome)).await?;
+    Ok(finished.first)
 }
 
 pub(crate) fn new_worker(session_id: SessionId) -> NewWorker {

@@ -15,7 +15,7 @@ use abide_model::{
 use abide_store::{Store, StoreOptions};
 use rusqlite::Connection;
 
-use crate::fixtures::{log, new_agent, new_session, new_step, new_worker, outcome};
+use crate::fixtures::{finish, log, new_agent, new_session, new_step, new_worker, outcome};
 
 /// Names the database to the process that is to be killed.
 const DATABASE: &str = "ABIDE_TEST_BURST_DATABASE";
@@ -62,7 +62,7 @@ async fn burst() {
                 store.update_session(session.id, changes).await.unwrap();
                 say("updated", session.id);
                 let done = outcome(step.id, StepStatus::Completed);
-                assert!(store.finish_step(session.id, done).await.unwrap());
+                assert!(finish(&store, session.id, done).await.unwrap());
                 say("finished", format_args!("{}/{}", session.id, step.id));
                 let exit = Exit {
                     signal: Some(9),

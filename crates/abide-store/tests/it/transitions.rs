@@ -7,7 +7,7 @@ use abide_model::{SessionId, StepFilter, StepId, StepStatus};
 use abide_store::{Accepted, Store};
 use proptest::prelude::*;
 
-use crate::fixtures::{TestStore, log, new_session, new_step, outcome, owner};
+use crate::fixtures::{TestStore, finish, log, new_session, new_step, outcome, owner};
 
 /// Steps that the random actions choose from.
 const STEPS: usize = 4;
@@ -57,13 +57,17 @@ async fn check(store: &Store, session_id: SessionId, actions: Vec<Action>) {
                 }
             }
             Action::Finish(n, status) => {
-                let recorded = store
-                    .finish_step(session_id, outcome(ids[n], status))
+                let recorded = finish(store, session_id, outcome(ids[n], status))
                     .await
                     .unwrap();
-                let open = steps.get_mut(&n).filter(|(_, now)| !now.is_terminal());
-                assert_eq!(recorded, open.is_some(), "step {n} to {status}");
-                if let Some((_, now)) = open {
+                let next = i64::try_from(steps.len()).unwrap() + 1;
+                // An outcome brings a step along that was not accepted before.
+                let (_, now) = steps.entry(n).or_insert_with(|| {
+                    events.push("step.accepted");
+                    (next, StepStatus::Queued)
+                });
+                assert_eq!(recorded, !now.is_terminal(), "step {n} to {status}");
+                if recorded {
                     *now = status;
                     events.push("step.completed");
                 }

@@ -1,12 +1,13 @@
 //! The server's own files in the data directory.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, test_kill_process};
 
 use crate::connect::{ServerFile, key_path};
 
@@ -33,12 +34,20 @@ pub(super) fn lock(data_dir: &Path) -> anyhow::Result<File> {
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
-        bail!(
-            "another server (pid {}) uses {}; stop it with `abide down`, or give this one a \
-             --data-dir of its own",
-            pid.trim(),
-            data_dir.display()
-        );
+        let holder = pid.trim().parse().ok().and_then(Pid::from_raw);
+        if holder.is_some_and(|holder| test_kill_process(holder).is_ok()) {
+            bail!(
+                "another server (pid {}) uses {}; stop it with `abide down`, or give this one a \
+                 --data-dir of its own",
+                pid.trim(),
+                data_dir.display()
+            );
+        }
+        // It was killed while it started a keeper, which has the lock until it runs its program:
+        // a moment.
+        flock(&file, FlockOperation::LockExclusive)
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        file.rewind()?;
     }
     file.set_len(0)?;
     write!(file, "{}", std::process::id())?;

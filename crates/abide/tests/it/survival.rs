@@ -186,6 +186,60 @@ async fn killed_at_every_point_of_a_step_nothing_is_lost_or_doubled() {
     );
 }
 
+/// Steps without an id of the client's: nobody can ask for them again, and yet each that was
+/// executed is in the records, once, with its output.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_executed_is_recorded_also_when_nobody_knows_its_id() {
+    let mut server = TestServer::start(options().set("warm_python=0")).unwrap();
+    let client = server.client().unwrap();
+    let session = client
+        .create_session(&CreateSession::default())
+        .await
+        .unwrap()
+        .id;
+    client.run_step(session, &step("n = 0")).await.unwrap();
+    server.kill().unwrap();
+    for kill in 0..48 {
+        let point = POINTS[kill % POINTS.len()];
+        let arm = [
+            "--crash-point".to_owned(),
+            format!("{point}:{}", 1 + kill % 5),
+        ];
+        if tokio::task::block_in_place(|| server.try_up(&arm))
+            .unwrap()
+            .is_some()
+        {
+            continue;
+        }
+        let client = server.client().unwrap();
+        while client
+            .run_step(session, &step("n += 1; print('step', n)"))
+            .await
+            .is_ok()
+        {}
+        server.wait().unwrap();
+    }
+    server.up(&[]).unwrap();
+    let client = server.client().unwrap();
+    let last = client.run_step(session, &step("n")).await.unwrap();
+    let executed: usize = last.result.unwrap().text.unwrap().parse().unwrap();
+    assert!(executed >= 48, "only {executed} steps");
+    let steps = client.list_steps(session, 0, 1000).await.unwrap();
+    let recorded: Vec<_> = steps
+        .iter()
+        .filter(|step| step.code.starts_with("n += 1"))
+        .collect();
+    let expected: Vec<_> = (1..=executed).map(|n| format!("step {n}\n")).collect();
+    let outputs: Vec<_> = recorded.iter().map(|step| step.stdout.clone()).collect();
+    assert_eq!(outputs, expected);
+    assert!(
+        recorded
+            .iter()
+            .all(|step| step.status == StepStatus::Completed)
+    );
+    server.down().unwrap();
+}
+
 /// Waits until every session has completed one more step on the last server, then says that
 /// there will be no other.
 async fn drop_when_all_worked(

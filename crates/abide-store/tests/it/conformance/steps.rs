@@ -9,7 +9,7 @@ use abide_model::{
 use abide_store::{Accepted, OutputRange, Store, StoreError};
 use serde_json::json;
 
-use crate::fixtures::{check_event, last_event, log, new_step, outcome, session};
+use crate::fixtures::{check_event, finish, last_event, log, new_step, outcome, session};
 
 async fn accept(store: &Store, new: NewStep) -> Step {
     match store.accept_step(new).await.unwrap() {
@@ -64,7 +64,7 @@ pub(crate) async fn accept_numbers_and_queues(store: &Store) {
     let third = accept(store, new_step(session.id)).await;
     assert_eq!((third.sequence, third.queue_position), (3, 2));
     let done = outcome(first.id, StepStatus::Completed);
-    assert!(store.finish_step(session.id, done).await.unwrap());
+    assert!(finish(store, session.id, done).await.unwrap());
     let position = |step: Option<Step>| step.unwrap().queue_position;
     assert_eq!(
         position(store.step(session.id, second.id).await.unwrap()),
@@ -87,7 +87,7 @@ pub(crate) async fn repeated_id_finds_the_first(store: &Store) {
         Accepted::Existing(first)
     );
     let done = outcome(new.id, StepStatus::Completed);
-    store.finish_step(session.id, done).await.unwrap();
+    finish(store, session.id, done).await.unwrap();
     let Ok(Accepted::Existing(step)) = store.accept_step(new).await else {
         panic!("should be there");
     };
@@ -117,17 +117,35 @@ pub(crate) async fn conflicts_are_named(store: &Store) {
     );
     assert_eq!(store.step(two.id, new.id).await.unwrap(), None);
     let done = outcome(new.id, StepStatus::Completed);
-    assert!(!store.finish_step(two.id, done).await.unwrap());
+    let error = finish(store, two.id, done).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::StepElsewhere(id) if id == new.id),
+        "{error}"
+    );
 
     for status in [StepStatus::Queued, StepStatus::Running] {
-        let error = store
-            .finish_step(one.id, outcome(new.id, status))
+        let error = finish(store, one.id, outcome(new.id, status))
             .await
             .unwrap_err();
         assert!(matches!(error, StoreError::NotTerminal(..)), "{error}");
     }
     let unknown = outcome(StepId::new(), StepStatus::Completed);
-    assert!(!store.finish_step(one.id, unknown).await.unwrap());
+    let error = finish(store, stranger, unknown).await.unwrap_err();
+    assert!(matches!(error, StoreError::SessionMissing(_)), "{error}");
+}
+
+pub(crate) async fn an_outcome_brings_its_step_along(store: &Store) {
+    let session = session(store).await;
+    let events = log(store).await.len();
+    let done = outcome(StepId::new(), StepStatus::Completed);
+    let id = done.id;
+    assert!(finish(store, session.id, done.clone()).await.unwrap());
+    assert!(!finish(store, session.id, done).await.unwrap());
+    let step = store.step(session.id, id).await.unwrap().unwrap();
+    assert_eq!((step.sequence, step.status), (1, StepStatus::Completed));
+    let told: Vec<_> = log(store).await.split_off(events);
+    let told: Vec<_> = told.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(told, ["step.accepted", "step.completed"]);
 }
 
 pub(crate) async fn finish_records_once(store: &Store) {
@@ -164,7 +182,7 @@ pub(crate) async fn finish_records_once(store: &Store) {
         output_end: u64::MAX,
         ..outcome(new.id, StepStatus::Error)
     };
-    assert!(store.finish_step(session.id, done.clone()).await.unwrap());
+    assert!(finish(store, session.id, done.clone()).await.unwrap());
     let expected = Step {
         status: StepStatus::Error,
         stdout: "hello é\n".to_owned(),
@@ -199,9 +217,9 @@ pub(crate) async fn finish_records_once(store: &Store) {
     );
 
     let events = log(store).await.len();
-    assert!(!store.finish_step(session.id, done).await.unwrap());
+    assert!(!finish(store, session.id, done).await.unwrap());
     let lost = outcome(new.id, StepStatus::Lost);
-    assert!(!store.finish_step(session.id, lost).await.unwrap());
+    assert!(!finish(store, session.id, lost).await.unwrap());
     assert_eq!(
         store.step(session.id, new.id).await.unwrap(),
         Some(expected)
@@ -214,7 +232,7 @@ pub(crate) async fn finish_records_once(store: &Store) {
         started_at: None,
         ..outcome(never.id, StepStatus::Interrupted)
     };
-    assert!(store.finish_step(session.id, interrupted).await.unwrap());
+    assert!(finish(store, session.id, interrupted).await.unwrap());
     let step = store.step(session.id, never.id).await.unwrap().unwrap();
     assert_eq!((step.started_at, step.duration_ms), (None, None));
     assert_eq!(step.status, StepStatus::Interrupted);
@@ -233,7 +251,7 @@ pub(crate) async fn large_output_shows_head_and_tail(store: &Store) {
         stdout,
         ..outcome(new.id, StepStatus::Completed)
     };
-    store.finish_step(session.id, done).await.unwrap();
+    finish(store, session.id, done).await.unwrap();
     let step = store.step(session.id, new.id).await.unwrap().unwrap();
     assert_eq!(step.stdout, text);
     assert_eq!(step.stdout_bytes, bytes);
@@ -260,7 +278,7 @@ pub(crate) async fn unfinished_come_in_order_with_input(store: &Store) {
         }
     }
     let done = outcome(ids[&one.id][1], StepStatus::Completed);
-    store.finish_step(one.id, done).await.unwrap();
+    finish(store, one.id, done).await.unwrap();
 
     let left = store.unfinished_steps(Some(one.id)).await.unwrap();
     let shown: Vec<_> = left.iter().map(|u| (u.sequence, u.step.id)).collect();
