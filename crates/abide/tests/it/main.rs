@@ -4,5 +4,6 @@
 
 mod abide;
 mod offline;
+mod online;
 mod pages;
 mod survival;
