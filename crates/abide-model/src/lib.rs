@@ -37,11 +37,11 @@ pub use worker::{Exit, NewWorker, Worker, WorkerKind, WorkerState};
 /// `parse` is exact (case-sensitive), as the session service's contract asks.
 #[macro_export]
 macro_rules! closed_set {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
         pub enum $name {
-            $($(#[$vmeta])* #[serde(rename = $text)] $variant,)+
+            $($(#[doc = $doc])+ #[serde(rename = $text)] $variant,)+
         }
         impl $name {
             /// Every member, in declaration order.
@@ -49,6 +49,10 @@ macro_rules! closed_set {
             /// The spelling on the wire and in the store.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
+            }
+            /// What it means: the documentation of the member, in Markdown.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii()),+ }
             }
             /// Exact, case-sensitive inverse of [`Self::as_str`].
             pub fn parse(text: &str) -> Option<Self> {

@@ -4,16 +4,20 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 macro_rules! problem_codes {
-    ($($(#[$meta:meta])* $variant:ident = $text:literal, $status:literal, $number:literal, $retryable:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $status:literal, $number:literal, $retryable:literal;)+) => {
         /// Why a request failed; stable, safe to match on.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum ProblemCode { $($(#[$meta])* $variant,)+ }
+        pub enum ProblemCode { $($(#[doc = $doc])+ $variant,)+ }
 
         impl ProblemCode {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
             /// The stable text.
             pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $text),+ } }
+            /// What it means: the documentation of the code, in Markdown.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii()),+ }
+            }
             /// HTTP status.
             pub const fn status(self) -> u16 { match self { $(Self::$variant => $status),+ } }
             /// The session service's error number for the same thing; empty where it has none.
@@ -143,7 +147,9 @@ impl Problem {
             error: code.as_str().to_owned(),
             message,
             retryable: code.retryable(),
-            error_code: Some(code.number()).filter(|n| !n.is_empty()).map(str::to_owned),
+            error_code: Some(code.number())
+                .filter(|n| !n.is_empty())
+                .map(str::to_owned),
             details: None,
             request_id: None,
         }
