@@ -106,9 +106,13 @@ pub fn run(dir: &Path) -> ExitCode {
     };
     let launcher = bare.launcher;
     match Keeper::start(&dir, bare.reserved, bare.umask) {
-        Ok((keeper, record)) => {
+        Ok((mut keeper, record)) => {
             let _ = std::env::set_current_dir("/");
-            setup::announce(launcher, &Announcement::Running(record));
+            if !setup::announce(launcher, &Announcement::Running(record)) {
+                // Nobody has heard of the worker, so nobody will ask for it: whoever started it
+                // has died, and whoever comes next may not have seen `keeper.json` yet.
+                keeper.tree.kill();
+            }
             setup::trim_allocator();
             keeper.keep()
         }

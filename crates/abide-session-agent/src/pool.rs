@@ -50,6 +50,20 @@ impl IdleInterpreter {
     }
 }
 
+impl IdleInterpreter {
+    /// Ends it and waits until it is gone.
+    async fn end(mut self) {
+        let Some(keeper) = self.keeper.take() else {
+            return;
+        };
+        let _ = keeper.kill();
+        if let Ok(ended) = Wakeup::new(keeper.into_parts().pidfd) {
+            ended.readable().await;
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
 impl Drop for IdleInterpreter {
     fn drop(&mut self) {
         if let Some(keeper) = self.keeper.take() {
@@ -117,7 +131,10 @@ impl Pool {
                     () = pool.taken.notified() => {}
                 }
             }
-            pool.idle.lock().clear();
+            let idle = std::mem::take(&mut *pool.idle.lock());
+            for interpreter in idle {
+                interpreter.end().await;
+            }
         });
     }
 

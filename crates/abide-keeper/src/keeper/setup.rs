@@ -78,11 +78,11 @@ pub(super) fn detach() -> Result<Bare, StartError> {
     })
 }
 
-/// Tells the launcher, in one write that a pipe takes whole, and hangs up.
-pub(super) fn announce(mut launcher: File, announcement: &Announcement) {
+/// Tells the launcher, in one write that a pipe takes whole, and hangs up. `false`: it has died
+/// meanwhile.
+pub(super) fn announce(mut launcher: File, announcement: &Announcement) -> bool {
     let text = serde_json::to_vec(announcement).unwrap_or_default();
-    // A launcher that has died meanwhile does not matter.
-    let _ = launcher.write_all(&text);
+    launcher.write_all(&text).is_ok()
 }
 
 fn close_above_standard() {

@@ -8,21 +8,23 @@ use crate::abide::Place;
 fn check(page: &str) {
     let said = Place::new().run(&["docs", page]);
     said.check(0, "");
+    compare(&format!("{page}.md"), &said.stdout);
+}
+
+/// Compares a committed file below `docs/` with what it should be, or writes it.
+#[track_caller]
+pub(crate) fn compare(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../docs")
-        .join(format!("{page}.md"));
+        .join(file);
     if std::env::var_os("UPDATE_PAGES").is_some() {
-        std::fs::write(&path, &said.stdout).unwrap();
+        std::fs::write(&path, text).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    let differs = said
-        .stdout
-        .lines()
-        .zip(committed.lines())
-        .find(|(a, b)| a != b);
+    let differs = text.lines().zip(committed.lines()).find(|(a, b)| a != b);
     assert!(
-        said.stdout == committed,
-        "docs/{page}.md is out of date (UPDATE_PAGES=1 writes it); first difference: {differs:?}"
+        text == committed,
+        "docs/{file} is out of date (UPDATE_PAGES=1 writes it); first difference: {differs:?}"
     );
 }
 
