@@ -1,0 +1,147 @@
+//! SIGINT to the process group, once a step has printed `go`.
+
+use abide_model::{Runtime, StepStatus};
+
+use crate::running::Running;
+
+#[test]
+fn python_stops_wherever_it_is() {
+    let mut python = Running::start(Runtime::Python);
+    python.quiet("import time, asyncio, subprocess, threading, signal, sys");
+    for code in [
+        "while True: pass",
+        "time.sleep(60)",
+        "await asyncio.sleep(60)",
+        "await asyncio.sleep(0)\nwhile True: pass",
+        "subprocess.run(['sleep', '60'])",
+        "threading.Event().wait()",
+        "class R:\n    def __repr__(self):\n        while True: pass\nR()",
+        "class W:\n    closed = False\n    def write(self, t): pass\n    def flush(self):\n        while True: pass\nsys.stderr = W()",
+    ] {
+        let error = python.stops(&format!("print('go')\n{code}"));
+        assert_eq!(error.kind, "KeyboardInterrupt", "{code}");
+        assert!(!error.traceback.contains("abide"), "{}", error.traceback);
+        python.run("sys.stderr = sys.__stderr__");
+    }
+    let error = python
+        .stops("import os\ndef spin():\n    os.write(1, b'go\\n')\n    while True: pass\nspin()");
+    assert!(error.traceback.contains("in spin"), "{}", error.traceback);
+    python.quiet("_ = signal.signal(signal.SIGINT, signal.SIG_IGN)");
+    python.stops("print('go')\nwhile True: pass");
+    python.quiet("_ = signal.signal(signal.SIGINT, lambda *_: None)");
+    for _ in 0..50 {
+        python.stops("print('go')\nwhile True: pass");
+    }
+    python.value("1", "1");
+}
+
+#[test]
+fn python_cleans_up_when_interrupted() {
+    let mut python = Running::start(Runtime::Python);
+    let ended = python.interrupt(
+        "import asyncio\nasync def f():\n    try:\n        print('go')\n        await asyncio.sleep(60)\n    finally:\n        print('cleaned')\nawait f()",
+    );
+    assert_eq!(
+        (ended.status, ended.out.as_str()),
+        (StepStatus::Interrupted, "go\ncleaned\n")
+    );
+    let ended = python.interrupt(
+        "try:\n    print('go')\n    while True: pass\nexcept KeyboardInterrupt:\n    print('caught')\n5",
+    );
+    assert_eq!(
+        (ended.status, ended.out.as_str()),
+        (StepStatus::Completed, "go\ncaught\n")
+    );
+}
+
+#[test]
+fn node_stops_wherever_it_is() {
+    let mut node = Running::start(Runtime::Node);
+    let cases = [
+        "console.log('go'); while (true) {}",
+        "console.log('go'); await 0; while (true) {}",
+        "await 0; console.log('go'); while (true) {}",
+        "await new Promise((r) => setTimeout(r, 1)); console.log('go'); while (true) {}",
+        "console.log('go'); await new Promise(() => {})",
+        "setTimeout(() => { console.log('go'); while (true) {} }); await new Promise(() => {})",
+        "process.nextTick(() => { console.log('go'); while (true) {} }); await new Promise(() => {})",
+        "Promise.resolve().then(() => { console.log('go'); while (true) {} }); 1",
+        "setImmediate(() => { console.log('go'); while (true) {} }); await new Promise(() => {})",
+        "fs.readFile('/dev/null', () => { console.log('go'); while (true) {} }); await new Promise(() => {})",
+        "({ [require('util').inspect.custom]() { console.log('go'); while (true) {} } })",
+        "console.log('go'); try { while (true) {} } catch {} finally { console.log('never') }",
+        "while (true) { console.log('go') }",
+        // The child says when it is there to be interrupted too.
+        "require('child_process').execSync('echo go; exec sleep 60', { stdio: 'inherit' })",
+    ];
+    for code in cases {
+        let error = node.stops(code);
+        assert_eq!(error.kind, "Interrupted", "{code}");
+        node.prints("console.log('still here')", "still here\n");
+    }
+    for round in 0..20 {
+        node.stops("console.log('go'); while (true) {}");
+        node.stops("console.log('go'); await new Promise(() => {})");
+        node.value(&format!("const n = {round}; n"), &round.to_string());
+    }
+}
+
+/// The first step has no watcher thread yet and is stopped by other means.
+#[test]
+fn node_stops_in_its_first_step() {
+    for code in [
+        "console.log('go'); while (true) {}",
+        "await 0; console.log('go'); while (true) {}",
+        "console.log('go'); await new Promise(() => {})",
+        "while (true) { console.log('go') }",
+        "setTimeout(() => { console.log('go'); while (true) {} }); await new Promise(() => {})",
+    ] {
+        let mut node = Running::start(Runtime::Node);
+        eprintln!("{code}");
+        node.stops(code);
+        node.value("1", "1");
+        node.stops("console.log('go'); while (true) {}");
+    }
+}
+
+#[test]
+fn a_busy_callback_between_steps_can_be_stopped() {
+    let mut node = Running::start(Runtime::Node);
+    node.value("1", "1");
+    // The second step has waited for the watcher thread.
+    node.value(
+        "setTimeout(() => { console.log('go'); while (true) {} }, 50); 1",
+        "1",
+    );
+    node.wait(|running| running.out.ends_with(b"go\n"));
+    node.signal();
+    node.value("2", "2");
+}
+
+#[test]
+fn idle_interpreters_ignore_it() {
+    for runtime in [Runtime::Python, Runtime::Node] {
+        let mut running = Running::start(runtime);
+        running.signal();
+        running.value("1 + 1", "2");
+        for round in 0..20 {
+            running.signal();
+            running.value(&format!("{round} + 1"), &(round + 1).to_string());
+        }
+    }
+}
+
+/// A signal right at a step's end hits that step or nothing, never the next.
+#[test]
+fn a_late_interrupt_does_not_hit_the_next_step() {
+    for runtime in [Runtime::Python, Runtime::Node] {
+        let mut running = Running::start(runtime);
+        running.value("1", "1");
+        for round in 0..100 {
+            let id = running.submit("1 + 1", None);
+            running.signal();
+            running.finished(id);
+            running.value(&format!("{round} + 1"), &(round + 1).to_string());
+        }
+    }
+}

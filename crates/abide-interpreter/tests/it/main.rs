@@ -1,0 +1,11 @@
+//! The harnesses in real interpreters, over a socket pair and pipes.
+//!
+//! `ABIDE_TEST_PYTHON` and `ABIDE_TEST_NODE` choose other interpreters than those on `PATH`.
+
+mod discovery;
+mod forgery;
+mod interrupt;
+mod measure;
+mod node;
+mod python;
+mod running;
