@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::event::epoll::{self, EventFlags};
-use rustix::io::ioctl_fionread;
 use rustix::process::{Signal, WaitOptions, WaitStatus};
 use rustix::time::Timespec;
 use uuid::Uuid;
@@ -401,7 +400,7 @@ impl Keeper {
         match &self.phase {
             Phase::Leaving { exit, control } if *control == 0 || !self.control.is_readable() => {
                 let exit = exit.clone();
-                let drain = self.unread_output();
+                let drain = pump::unread(&self.outputs);
                 self.appends.push(
                     Tag::Lifecycle,
                     &[&json(&Lifecycle::Exited(exit.clone()))],
@@ -422,7 +421,7 @@ impl Keeper {
                 }
             }
             Phase::Clearing if !self.alive && !self.control.is_readable() => {
-                let drain = self.unread_output();
+                let drain = pump::unread(&self.outputs);
                 self.appends.push(
                     Tag::Lifecycle,
                     &[&json(&Lifecycle::Closed)],
@@ -436,15 +435,6 @@ impl Keeper {
             }
         }
         true
-    }
-
-    /// Bytes in the output pipes at this moment.
-    fn unread_output(&self) -> [u64; 2] {
-        [0, 1].map(|at: usize| {
-            self.outputs[at]
-                .fd()
-                .map_or(0, |fd| ioctl_fionread(fd).unwrap_or_default())
-        })
     }
 
     /// Wakes the reader if it sleeps and something was published since the last look.

@@ -51,7 +51,7 @@ pub enum Message<'a> {
     /// Journal the payload as input and write it to the program's control descriptor as it is;
     /// once only for each id.
     Deliver {
-        /// Chosen by the sender; the keeper remembers the last 4096.
+        /// Chosen by the sender; the keeper remembers the last 1024.
         id: [u8; 16],
         /// At most [`MAX_FRAME`] less 32 bytes.
         payload: &'a [u8],

@@ -91,7 +91,10 @@ mod tests {
             canonical.replace('-', ""),
             format!("{{{canonical}}}"),
         ] {
-            assert_eq!(SessionId::parse(&spelling).map(|id| id.to_string()), Ok(canonical.to_owned()));
+            assert_eq!(
+                SessionId::parse(&spelling).map(|id| id.to_string()),
+                Ok(canonical.to_owned())
+            );
         }
         assert!(SessionId::parse("demo").is_err());
     }

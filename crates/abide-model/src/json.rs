@@ -22,12 +22,18 @@ impl JsonObject {
 
     /// Takes a value that serde has already checked to be JSON.
     pub fn from_raw(raw: Box<RawValue>) -> Result<Self, NotAnObject> {
-        if raw.get().trim_start().starts_with('{') { Ok(Self(raw)) } else { Err(NotAnObject) }
+        if raw.get().trim_start().starts_with('{') {
+            Ok(Self(raw))
+        } else {
+            Err(NotAnObject)
+        }
     }
 
     /// Parses text; an error for anything but a JSON object.
     pub fn from_text(text: String) -> Result<Self, NotAnObject> {
-        RawValue::from_string(text).map_err(|_| NotAnObject).and_then(Self::from_raw)
+        RawValue::from_string(text)
+            .map_err(|_| NotAnObject)
+            .and_then(Self::from_raw)
     }
 
     /// Serialises a value that must come out as an object.

@@ -11,7 +11,9 @@ pub struct Timestamp {
 impl Timestamp {
     /// The wall clock, truncated to the precision that is stored.
     pub fn now() -> Self {
-        Self { micros: jiff::Timestamp::now().as_microsecond() }
+        Self {
+            micros: jiff::Timestamp::now().as_microsecond(),
+        }
     }
 
     /// From microseconds since the Unix epoch.
@@ -26,7 +28,11 @@ impl Timestamp {
 
     /// This time plus `seconds`, saturating.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
-        Self { micros: self.micros.saturating_add(seconds.saturating_mul(1_000_000)) }
+        Self {
+            micros: self
+                .micros
+                .saturating_add(seconds.saturating_mul(1_000_000)),
+        }
     }
 
     /// Parses RFC 3339; a time without a zone is taken as UTC.
@@ -34,7 +40,9 @@ impl Timestamp {
         text.parse::<jiff::Timestamp>()
             .or_else(|_| format!("{text}Z").parse())
             .ok()
-            .map(|t| Self { micros: t.as_microsecond() })
+            .map(|t| Self {
+                micros: t.as_microsecond(),
+            })
     }
 }
 

@@ -71,7 +71,12 @@ impl Checkpointer {
         })
     }
 
-    /// Called by the writer between transactions: if the log grew too long, copies the rest of it
+    /// Whether [`Self::relieve`] has something to do.
+    pub(crate) fn is_overlong(&self) -> bool {
+        self.overlong.load(Ordering::Relaxed)
+    }
+
+    /// Called by the writer's thread between transactions: if the log grew too long, copies the rest of it
     /// back, so that the next transaction can start it over. Does not wait for readers: one that
     /// still needs the log delays that to a later transaction.
     pub(crate) fn relieve(&self, writer: &Connection) {

@@ -22,7 +22,7 @@ const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_records.sql")];
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// How long a connection waits for another program's lock (a backup, a shell).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the store takes the time from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -11,8 +11,8 @@ use tokio::sync::{oneshot, watch};
 use crate::checkpoint::Checkpointer;
 use crate::error::Failure;
 use crate::readers::Readers;
-use crate::writer::{Change, Message, Pending, QUEUE, Writer};
-use crate::{OpenError, StoreError, StoreOptions, open};
+use crate::writer::{self, Change, Job, Message, Pen, Pending, QUEUE, Writer};
+use crate::{OpenError, StoreError, StoreOptions, Synchronous, open};
 
 /// Records and the event log. Cheap to clone; all clones share one writer.
 ///
@@ -26,6 +26,9 @@ pub struct Store {
 
 struct Shared {
     readers: Readers,
+    pen: Arc<Pen>,
+    /// Commits do not wait for the disk, so callers may write on their own threads.
+    write_here: bool,
     writer: SyncSender<Message>,
     sequence: watch::Receiver<i64>,
     sessions: Arc<AtomicI64>,
@@ -54,22 +57,26 @@ impl Store {
         let (sequence, followers) = watch::channel(last);
         let sessions = Arc::new(AtomicI64::new(sessions));
         let (writer, queue) = sync_channel(QUEUE);
-        let thread = Writer {
+        let write_here = options.synchronous == Synchronous::Normal;
+        let pen = Arc::new(Pen::new(Some(Writer {
             connection,
             clock: options.clock,
             checkpointer,
             sequence,
             sessions: Arc::clone(&sessions),
-        };
+        })));
+        let pen_of_thread = Arc::clone(&pen);
         std::thread::Builder::new()
             .name("abide-writer".to_owned())
-            .spawn(move || thread.run(queue))
+            .spawn(move || writer::run(&pen_of_thread, queue))
             .map_err(|source| OpenError::Thread {
                 name: "writer",
                 source,
             })?;
         let shared = Shared {
             readers,
+            pen,
+            write_here,
             writer,
             sequence: followers,
             sessions,
@@ -154,20 +161,41 @@ impl Store {
         W: FnOnce(&Change<'_>) -> Result<T, Failure> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Pending {
+        let job = Box::new(Pending {
             operation,
             work: Some(work),
             result: None,
             reply,
-        };
-        match self.shared.writer.try_send(Message::Change(Box::new(job))) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(StoreError::Busy { operation }),
-            Err(TrySendError::Disconnected(_)) => return Err(StoreError::Closed { operation }),
-        }
+        });
+        self.hand_in(operation, job)?;
         answer
             .await
             .unwrap_or(Err(StoreError::Closed { operation }))
+    }
+
+    /// Has the job done here and now if the pen is free, and queued if not.
+    fn hand_in(&self, operation: &'static str, job: Box<dyn Job>) -> Result<(), StoreError> {
+        let mut job = job;
+        if self.shared.write_here
+            && let Some(pen) = self.shared.pen.try_lock()
+            && let Some(writer) = &*pen
+        {
+            match writer.write_now(job) {
+                Ok(overlong) => {
+                    if overlong {
+                        // Full: then the thread is about to do it anyway.
+                        self.shared.writer.try_send(Message::Relieve).ok();
+                    }
+                    return Ok(());
+                }
+                Err(back) => job = back,
+            }
+        }
+        match self.shared.writer.try_send(Message::Change(job)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(StoreError::Busy { operation }),
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed { operation }),
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 //! The one writer: changes that wait together are committed together.
 //!
+//! There is one [`Writer`], and whoever holds its lock writes: a caller who finds it free makes
+//! its change at once, on its own thread, which spares two thread switches; everybody else queues
+//! for the writer's thread. Where a commit waits for the disk, all changes go through the queue.
+//!
 //! ```text
 //! caller ── job ──► queue ──► BEGIN IMMEDIATE
 //!                               SAVEPOINT, job 1, RELEASE         (or roll back to it alone)
@@ -12,14 +16,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use abide_model::Timestamp;
+use parking_lot::Mutex;
 use rusqlite::{CachedStatement, Connection, Params};
 use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint::Checkpointer;
 use crate::error::Failure;
-use crate::{Clock, StoreError};
+use crate::{Clock, StoreError, open};
 
 /// Changes in one transaction. Bounds how long the first of them waits for the others.
 const BATCH: usize = 256;
@@ -31,6 +37,8 @@ pub(crate) const QUEUE: usize = 8_192;
 pub(crate) enum Message {
     /// A change to make.
     Change(Box<dyn Job>),
+    /// The log grew too long while callers wrote by themselves.
+    Relieve,
     /// Commit what came before, tidy up, answer, end.
     Close(oneshot::Sender<()>),
 }
@@ -137,7 +145,7 @@ impl Change<'_> {
     }
 }
 
-/// The writer's thread and all it owns.
+/// What it takes to write.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
     pub(crate) clock: Clock,
@@ -146,44 +154,94 @@ pub(crate) struct Writer {
     pub(crate) sessions: Arc<AtomicI64>,
 }
 
-impl Writer {
-    /// Serves until told to close, or until the last [`crate::Store`] is gone.
-    pub(crate) fn run(self, queue: Receiver<Message>) {
-        let mut batch = VecDeque::new();
-        let mut closing = None;
-        while closing.is_none() {
-            let Ok(mut message) = queue.recv() else { break };
-            loop {
-                match message {
-                    Message::Change(job) => batch.push_back(job),
-                    Message::Close(reply) => {
-                        closing = Some(reply);
-                        break;
-                    }
-                }
-                if batch.len() == BATCH {
+/// The writer, until the store is closed.
+pub(crate) type Pen = Mutex<Option<Writer>>;
+
+/// The writer's thread: serves until told to close, or until the last [`crate::Store`] is gone.
+pub(crate) fn run(pen: &Pen, queue: Receiver<Message>) {
+    let mut batch = VecDeque::new();
+    let mut closing = None;
+    while closing.is_none() {
+        let Ok(mut message) = queue.recv() else { break };
+        loop {
+            match message {
+                Message::Change(job) => batch.push_back(job),
+                Message::Relieve => {}
+                Message::Close(reply) => {
+                    closing = Some(reply);
                     break;
                 }
-                match queue.try_recv() {
-                    Ok(next) => message = next,
-                    Err(_) => break,
-                }
             }
+            if batch.len() == BATCH {
+                break;
+            }
+            match queue.try_recv() {
+                Ok(next) => message = next,
+                Err(_) => break,
+            }
+        }
+        if let Some(writer) = &*pen.lock() {
             while !batch.is_empty() {
-                self.transact(&mut batch);
+                writer.transact(&mut batch);
             }
-            self.checkpointer.relieve(&self.connection);
+            writer.checkpointer.relieve(&writer.connection);
         }
-        // Whoever waits in the queue now is answered `Closed` by the drop of its reply.
-        drop(queue);
-        self.checkpointer.finish(self.connection);
-        if let Some(reply) = closing {
-            reply.send(()).ok();
+    }
+    // Whoever waits in the queue now is answered `Closed` by the drop of its reply.
+    drop(queue);
+    if let Some(writer) = pen.lock().take() {
+        writer.checkpointer.finish(writer.connection);
+    }
+    if let Some(reply) = closing {
+        reply.send(()).ok();
+    }
+}
+
+impl Writer {
+    /// Runs one job in a transaction of its own and answers it, unless another program holds the
+    /// database: then the job comes back, to be queued for a thread that may wait. `true`: the
+    /// log has grown too long, which is for the writer's thread to deal with, too.
+    pub(crate) fn write_now(&self, job: Box<dyn Job>) -> Result<bool, Box<dyn Job>> {
+        let patience = |limit| self.connection.busy_timeout(limit).is_ok();
+        let begun = patience(Duration::ZERO) && self.begin().is_ok();
+        if !patience(open::BUSY_TIMEOUT) || !begun {
+            return Err(job);
         }
+        self.finish_transaction(&mut VecDeque::from([job]));
+        Ok(self.checkpointer.is_overlong())
+    }
+
+    fn begin(&self) -> Result<(), StoreError> {
+        self.command("BEGIN IMMEDIATE", "begin a transaction")
+    }
+
+    fn command(&self, sql: &str, operation: &'static str) -> Result<(), StoreError> {
+        let done = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut s| s.execute([]));
+        done.map(drop)
+            .map_err(|error| StoreError::from_sql(operation, error))
     }
 
     /// Runs jobs from the front of `batch` in one transaction and answers those it took.
     fn transact(&self, batch: &mut VecDeque<Box<dyn Job>>) {
+        match self.begin() {
+            Ok(()) => self.finish_transaction(batch),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "transaction failed"
+                );
+                for job in batch.drain(..) {
+                    job.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// The rest of [`Self::transact`], once the transaction has begun.
+    fn finish_transaction(&self, batch: &mut VecDeque<Box<dyn Job>>) {
         let mut taken = Vec::with_capacity(batch.len());
         let outcome = self.apply(batch, &mut taken);
         let outcome = match outcome {
@@ -214,18 +272,6 @@ impl Writer {
         batch: &mut VecDeque<Box<dyn Job>>,
         taken: &mut Vec<Box<dyn Job>>,
     ) -> Result<Effects, StoreError> {
-        let command = |sql, operation| {
-            let done = self
-                .connection
-                .prepare_cached(sql)
-                .and_then(|mut s| s.execute([]));
-            done.map(drop)
-                .map_err(|error| StoreError::from_sql(operation, error))
-        };
-        if let Err(error) = command("BEGIN IMMEDIATE", "begin a transaction") {
-            taken.extend(batch.drain(..));
-            return Err(error);
-        }
         let change = Change {
             connection: &self.connection,
             clock: &self.clock,
@@ -236,7 +282,7 @@ impl Writer {
         while let Some(mut job) = batch.pop_front() {
             let before = change.effects.get();
             let marked = if shared {
-                command("SAVEPOINT job", "set a savepoint")
+                self.command("SAVEPOINT job", "set a savepoint")
             } else {
                 Ok(())
             };
@@ -252,20 +298,20 @@ impl Writer {
                 });
             }
             match (shared, keep) {
-                (true, true) => command("RELEASE job", "release a savepoint")?,
+                (true, true) => self.command("RELEASE job", "release a savepoint")?,
                 (true, false) => {
-                    command("ROLLBACK TO job", "roll back to a savepoint")?;
-                    command("RELEASE job", "release a savepoint")?;
+                    self.command("ROLLBACK TO job", "roll back to a savepoint")?;
+                    self.command("RELEASE job", "release a savepoint")?;
                     change.effects.set(before);
                 }
                 (false, true) => {}
                 (false, false) => {
-                    command("ROLLBACK", "roll back")?;
+                    self.command("ROLLBACK", "roll back")?;
                     return Ok(before);
                 }
             }
         }
-        command("COMMIT", "commit")?;
+        self.command("COMMIT", "commit")?;
         Ok(change.effects.get())
     }
 
@@ -282,7 +328,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StoreOptions, open};
+    use crate::StoreOptions;
 
     type Answer = oneshot::Receiver<Result<usize, StoreError>>;
 

@@ -51,7 +51,11 @@ pub(crate) fn run(
             ))
         })
         .collect();
+    // Half of the processors: the other half is for keepers and interpreters, and a step's way
+    // through fewer threads is shorter.
+    let threads = std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2));
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .thread_name("abide")
         .build()

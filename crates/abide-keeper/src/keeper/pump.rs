@@ -21,7 +21,7 @@ const READS: usize = 32;
 /// Nothing more is taken from the client while so much waits to be delivered.
 const DELIVERY_LIMIT: usize = 128 * 1024 * 1024;
 /// Message ids remembered.
-const IDS: usize = 4096;
+const IDS: usize = 1024;
 
 /// One of the program's outputs.
 pub(super) struct Output {
@@ -92,6 +92,14 @@ impl Control {
         self.readable = true;
         ioctl_fionread(&self.fd).unwrap_or_default()
     }
+}
+
+/// Bytes in the output pipes at this moment.
+pub(super) fn unread(outputs: &[Output; 2]) -> [u64; 2] {
+    [0, 1].map(|at: usize| {
+        let fd = outputs[at].fd();
+        fd.map_or(0, |fd| ioctl_fionread(fd).unwrap_or_default())
+    })
 }
 
 /// The ids of the last messages, each delivered once.
@@ -242,6 +250,10 @@ impl Keeper {
             let flags = if append.done == 0 { FIRST } else { 0 } | if last { LAST } else { 0 };
             self.journal.append(append.tag, flags, part);
             append.done += part.len();
+            // The client knows what it sent; what the program makes of it will wake it.
+            if append.tag == Tag::Input && self.offered + 1 == self.journal.head_seq() {
+                self.offered += 1;
+            }
             if last {
                 return true;
             }
@@ -289,11 +301,12 @@ impl Keeper {
     /// `false` when blocked.
     fn take_control_frames(&mut self) -> bool {
         while self.control.reading {
-            let drain = self.unread_output();
             match self.control.inbox.next_frame() {
-                Ok(Some(frame)) => self
-                    .appends
-                    .push(Tag::Control, &[frame], drain, Then::Nothing),
+                Ok(Some(frame)) => {
+                    let drain = unread(&self.outputs);
+                    self.appends
+                        .push(Tag::Control, &[frame], drain, Then::Nothing);
+                }
                 Ok(None) => break,
                 Err(TooLong) => {
                     self.end_control("the program's control stream has a frame beyond the limit");
