@@ -97,7 +97,6 @@ impl ControlPlane {
 pub(crate) type Outcome<T> = Result<T, Problem>;
 
 /// What the store refused or failed at, as the API says it.
-#[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
 pub(crate) fn store_problem(error: StoreError) -> Problem {
     match error {
         StoreError::AgentMissing(_) => agent_not_found(),

@@ -237,17 +237,13 @@ fn respond(
         .filter(|_| !wanted.follow)
         .map(|end| end.saturating_sub(start).max(from));
     let stream = futures_util::stream::unfold(reader, |mut reader| async {
-        loop {
-            match reader.next().await? {
-                OutputChunk::Bytes { data, .. } => return Some((Ok(data), reader)),
-                // Raw bytes cannot say that some are missing: the connection breaks off, and
-                // asking again from there answers 416.
-                OutputChunk::Gap { .. } => {
-                    let lost = std::io::Error::other("output has left the journal");
-                    return Some((Err::<Bytes, _>(lost), reader));
-                }
-            }
-        }
+        let bytes = match reader.next().await? {
+            OutputChunk::Bytes { data, .. } => Ok::<Bytes, _>(data),
+            // Raw bytes cannot say that some are missing: the connection breaks off, and asking
+            // again from there answers 416.
+            OutputChunk::Gap { .. } => Err(std::io::Error::other("output has left the journal")),
+        };
+        Some((bytes, reader))
     });
     let stream = stream.take_until(app.tasks.stopping().cancelled_owned());
     Ok(bytes_response(from, next, Body::from_stream(stream)))

@@ -5,7 +5,6 @@ mod adoption;
 mod flow;
 mod journal;
 mod leftovers;
-mod measure;
 mod program;
 mod stop;
 mod support;

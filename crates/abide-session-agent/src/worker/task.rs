@@ -375,14 +375,7 @@ impl WorkerTask {
             self.buffer = buffer;
             match frame {
                 None => {}
-                Some(Frame::Started(id)) => {
-                    if self.schedule.running() == Some(id) {
-                        self.interruptible = true;
-                        if std::mem::take(&mut self.interrupt_at_start) {
-                            self.interrupt();
-                        }
-                    }
-                }
+                Some(Frame::Started(id)) => self.begun(id),
                 Some(Frame::Finished(finished)) => self.finished(*finished).await,
                 Some(Frame::Delivered(id)) => {
                     self.probe = self.probe.filter(|(suspect, _)| *suspect != id);
@@ -407,6 +400,14 @@ impl WorkerTask {
             }
         }
         more
+    }
+
+    /// The interpreter says that it runs a step.
+    fn begun(&mut self, id: StepId) {
+        self.interruptible = self.schedule.running() == Some(id);
+        if self.interruptible && std::mem::take(&mut self.interrupt_at_start) {
+            self.interrupt();
+        }
     }
 
     /// The interpreter says that a step ended.

@@ -1,5 +1,7 @@
 //! A session outlives its server: killed at every point of a step's life, it loses nothing.
 
+#![expect(clippy::disallowed_methods, reason = "a test has no supervisor")]
+
 use std::collections::HashMap;
 
 use abide_client::{Client, CreateSession, EventQuery, OutputFrom};
