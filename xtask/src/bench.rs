@@ -5,31 +5,65 @@
 //! appends medians, spread and whether the targets were met to `docs/benchmarks.md`.
 
 mod binary;
+mod crash;
+mod http;
+mod idle;
+mod jupyter;
+mod memory;
+mod process;
+mod python;
+mod records;
 mod report;
+mod restart;
 mod row;
+mod server;
+mod sessions;
 mod statistics;
+mod steps;
+mod stream;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench::report::Report;
-use crate::bench::row::{Outcome, Row};
+use crate::bench::row::{Contest, Outcome, Row};
 use crate::repository::Repository;
-
-/// Runs per contender. Five is the fewest of which a median survives two disturbed runs.
-const ROUNDS: usize = 5;
 
 /// What a row may use.
 #[derive(Debug)]
 pub(crate) struct Bench {
     /// The release binary.
     pub(crate) abide: PathBuf,
+    /// Where tools that are installed for this workspace lie.
+    pub(crate) tools: PathBuf,
 }
 
 /// Every row, in the order of the table.
 fn rows() -> Vec<Row> {
-    vec![binary::size(), binary::start()]
+    vec![
+        steps::round_trip(),
+        sessions::warm(),
+        sessions::cold(),
+        sessions::burst_warm(),
+        sessions::burst_cold(),
+        stream::bytes(),
+        stream::events(),
+        memory::python(),
+        memory::node(),
+        idle::sessions(),
+        crash::noticed(),
+        records::get(),
+        records::patch(),
+        records::create_session(),
+        records::list(),
+        restart::ready(),
+        restart::memory(),
+        restart::recovery(),
+        binary::size(),
+        binary::start(),
+    ]
 }
 
 /// Prints what can be measured.
@@ -43,25 +77,75 @@ pub(crate) fn list() -> Result<()> {
 /// Measures the named rows, or all of them.
 pub(crate) fn run(repository: &Repository, names: &[String], dry_run: bool) -> Result<()> {
     let rows = select(rows(), names)?;
+    if cfg!(debug_assertions) {
+        // A client that was not optimised would be what is measured.
+        return Err(in_release(repository, names, dry_run));
+    }
     repository
         .cargo(["build", "--release", "--locked", "--package", "abide"])
         .run()?;
+    let target = repository.target()?;
+    // A copy, since keepers are started from it for as long as the run takes, whatever is built
+    // meanwhile.
+    let home = tempfile::Builder::new().prefix("abide-bench-").tempdir()?;
     let bench = Bench {
-        abide: repository.target()?.join("release/abide"),
+        abide: home.path().join("abide"),
+        tools: target.join("tools"),
     };
+    std::fs::copy(target.join("release/abide"), &bench.abide).context("cannot copy the binary")?;
 
     let mut report = Report::begin(repository)?;
+    let mut failures = Vec::new();
     for row in rows {
         println!("==> {}: {}", row.name, row.what);
-        let outcome = measure(&bench, &row).with_context(|| format!("{} failed", row.name))?;
-        report.add(&row, &outcome);
+        let begun = Instant::now();
+        match measure(&bench, &row) {
+            Ok(measured) => print!("{}", report.add(&row, &measured)),
+            // What was measured before, and what can be after, is worth having.
+            Err(error) => {
+                println!("failed: {error:#}");
+                failures.push(row.name);
+            }
+        }
+        println!("<== {}: {:.0} s", row.name, begun.elapsed().as_secs_f64());
     }
     print!("\n{}", report.text());
-    if dry_run {
-        Ok(())
-    } else {
-        report.append(repository)
+    if !dry_run {
+        report.append(repository)?;
     }
+    if !failures.is_empty() {
+        bail!("not measured: {}", failures.join(", "));
+    }
+    Ok(())
+}
+
+/// The same command in a release build of this program; returns only when that fails.
+fn in_release(repository: &Repository, names: &[String], dry_run: bool) -> anyhow::Error {
+    let run = [
+        "run",
+        "--release",
+        "--quiet",
+        "--locked",
+        "--package",
+        "xtask",
+        "--",
+        "bench",
+    ];
+    repository
+        .cargo(run)
+        .arguments(dry_run.then_some("--dry-run"))
+        .arguments(names)
+        .replace()
+}
+
+/// A row's figures and what its contest has to say.
+#[derive(Debug)]
+struct Measured {
+    outcome: Outcome,
+    /// By contender: why it did not take part.
+    absent: Vec<Option<String>>,
+    claims: Vec<row::Claim>,
+    notes: Vec<String>,
 }
 
 fn select(rows: Vec<Row>, names: &[String]) -> Result<Vec<Row>> {
@@ -76,29 +160,42 @@ fn select(rows: Vec<Row>, names: &[String]) -> Result<Vec<Row>> {
 }
 
 /// Lets the contenders run in turn, so that what disturbs the machine disturbs all of them.
-fn measure(bench: &Bench, row: &Row) -> Result<Outcome> {
+fn measure(bench: &Bench, row: &Row) -> Result<Measured> {
     let mut contest = (row.open)(bench).context("cannot set up")?;
-    let mut samples = vec![Vec::with_capacity(ROUNDS); row.contenders.len()];
-    for _ in 0..ROUNDS {
+    let contenders = 0..row.contenders.len();
+    let absent: Vec<_> = contenders.map(|who| contest.absent(who)).collect();
+    let mut samples = vec![Vec::with_capacity(row.kind.rounds()); row.contenders.len()];
+    for _ in 0..row.kind.rounds() {
         for (contender, runs) in samples.iter_mut().enumerate() {
-            let run = contest
-                .run(contender)
-                .with_context(|| format!("a run of {} failed", row.contenders[contender]))?;
-            ensure!(
-                !run.is_empty(),
-                "{} measured nothing",
-                row.contenders[contender]
-            );
-            runs.push(run);
+            if absent[contender].is_none() {
+                runs.push(run_once(contest.as_mut(), row, contender)?);
+            }
         }
     }
-    Ok(Outcome::new(&samples))
+    let outcome = Outcome::new(&samples);
+    let mut claims = (row.claims)(&outcome);
+    claims.extend(contest.claims());
+    Ok(Measured {
+        outcome,
+        absent,
+        claims,
+        notes: contest.notes(),
+    })
+}
+
+fn run_once(contest: &mut dyn Contest, row: &Row, contender: usize) -> Result<Vec<f64>> {
+    let name = row.contenders[contender];
+    let run = contest
+        .run(contender)
+        .with_context(|| format!("a run of {name} failed"))?;
+    ensure!(!run.is_empty(), "{name} measured nothing");
+    Ok(run)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::row::{Claim, Contest, Unit};
+    use crate::bench::row::{Claim, Kind, Unit, Verdict};
 
     /// Writes down who ran.
     struct Turns(Vec<usize>);
@@ -114,16 +211,21 @@ mod tests {
                 (contender + 1) as f64
             }])
         }
+
+        fn absent(&self, contender: usize) -> Option<String> {
+            (contender == 2).then(|| "not installed".to_owned())
+        }
     }
 
     fn row() -> Row {
         Row {
             name: "turns",
             what: "a row of a test",
-            contenders: &["abide", "bare"],
+            contenders: &["abide", "bare", "not here"],
+            kind: Kind::Contest,
             unit: Unit::Milliseconds,
             open: |_| Ok(Box::new(Turns(Vec::new()))),
-            claims: |outcome| vec![Claim::new("at most half", outcome.ratio(1) <= 0.5)],
+            claims: |outcome| vec![Claim::at_most("at most half", outcome.ratio(1), 0.5)],
         }
     }
 
@@ -131,14 +233,18 @@ mod tests {
     fn contenders_take_turns_and_the_median_counts() {
         let bench = Bench {
             abide: PathBuf::new(),
+            tools: PathBuf::new(),
         };
-        let outcome = measure(&bench, &row()).unwrap();
+        let measured = measure(&bench, &row()).unwrap();
+        let outcome = &measured.outcome;
         assert_eq!(
             (outcome.summary(0).median, outcome.summary(1).median),
             (1.0, 2.0)
         );
         assert_eq!(outcome.summary(0).highest, 1000.0);
-        assert!((row().claims)(&outcome)[0].holds);
+        assert_eq!(measured.claims[0].verdict, Verdict::Met);
+        assert_eq!(measured.absent[2].as_deref(), Some("not installed"));
+        assert!(outcome.summary(2).median.is_nan());
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::io::Write as _;
 
 use anyhow::{Context, Result};
 
-use super::ROUNDS;
-use super::row::{Outcome, Row};
+use super::Measured;
+use super::row::{Kind, ROUNDS, Row};
 use crate::command::Command;
 use crate::repository::Repository;
 
@@ -18,9 +18,32 @@ const PATH: &str = "docs/benchmarks.md";
 const PREAMBLE: &str = "\
 # Benchmarks
 
-Written by `cargo xtask bench`, newest last. The contenders of a row run in turn on the same
-machine; each figure is the median of the runs' medians, with the lowest and the highest of them,
-and the 99th percentile of all samples. A ratio is Abide's median divided by the contender's.
+Written by `cargo xtask bench`, newest last.
+
+## How to run
+
+    cargo xtask bench                 # every row, some eight minutes
+    cargo xtask bench step idle-cpu   # these rows
+    cargo xtask bench --list          # what there is
+    cargo xtask bench --dry-run …     # print the table and leave this file alone
+
+It builds the release binary and a release build of itself, starts servers on free ports with
+directories of their own, and takes everything down again. jupyter_server is installed from PyPI
+below the target directory; where that cannot be, its lines say so and the rest is measured.
+
+## How to read
+
+The contenders of a row run in turn (A B A B …) on the same machine, so that what disturbs it
+disturbs all of them. A figure is the median of the runs' medians, with the lowest and the highest of
+them in parentheses; p99 is that of all samples of all runs. A ratio is Abide's median divided by the
+contender's: below 1 is better for times, above 1 for MB/s. Ratios within a row can be trusted on a
+busy machine. So can CPU time, memory and counts, which are measured once where they do not
+vary. Times alone say as much about the machine as about Abide. A row without a baseline shows
+several figures of Abide, one in each line.
+
+The bare exec loop is a Python program of a few lines that reads an expression from a pipe and writes
+its `repr` to another, in the interpreter that Abide itself uses. MB are 1,000,000 bytes, MiB are
+1,048,576.
 ";
 
 /// The table of one run.
@@ -40,39 +63,67 @@ impl Report {
             .directory(repository.root())
             .output()?;
         let cores = std::thread::available_parallelism().context("cannot count the cores")?;
+        // Averages over one, five and fifteen minutes.
+        let load = std::fs::read_to_string("/proc/loadavg").context("cannot tell the load")?;
+        let load: Vec<&str> = load.split(' ').take(3).collect();
         Ok(Self {
-            text: heading(date.trim(), cores.get(), commit.trim()),
+            text: heading(date.trim(), cores.get(), commit.trim(), &load.join(" ")),
         })
     }
 
-    /// Adds a row: a line per contender, then what was promised.
-    pub(crate) fn add(&mut self, row: &Row, outcome: &Outcome) {
-        for (position, summary) in outcome.summaries().iter().enumerate() {
+    /// Adds a row: a line per contender, then what was promised and what else there is to know.
+    /// Returns these lines.
+    pub(crate) fn add(&mut self, row: &Row, measured: &Measured) -> &str {
+        let begun = self.text.len();
+        for (position, summary) in measured.outcome.summaries().iter().enumerate() {
             let name = if position == 0 { row.name } else { "" };
             let what = if position == 0 { row.what } else { "" };
-            let ratio = match position {
-                0 => String::new(),
-                _ => format!("{:.2}", outcome.ratio(position)),
+            let contender = row.contenders[position];
+            if let Some(reason) = &measured.absent[position] {
+                let reason = reason.replace(['|', '\n'], " ");
+                let _ = writeln!(
+                    self.text,
+                    "| {name} | {what} | {contender} | left out: {reason} |  |  |  |"
+                );
+                continue;
+            }
+            let ratio = match (position, row.kind) {
+                (1.., Kind::Contest) => format!("{:.2}", measured.outcome.ratio(position)),
+                _ => String::new(),
+            };
+            let spread = match row.kind {
+                Kind::Contest | Kind::Figures => {
+                    format!(" ({}–{})", figure(summary.lowest), figure(summary.highest))
+                }
+                Kind::Once => String::new(),
+            };
+            let p99 = match row.unit.is_cost() {
+                true => figure(summary.p99),
+                false => String::new(),
             };
             let _ = writeln!(
                 self.text,
-                "| {name} | {what} | {} | {} {} ({}–{}) | {} | {ratio} |  |",
-                row.contenders[position],
+                "| {name} | {what} | {contender} | {} {}{spread} | {p99} | {ratio} |  |",
                 figure(summary.median),
                 row.unit,
-                figure(summary.lowest),
-                figure(summary.highest),
-                figure(summary.p99),
             );
         }
-        for claim in (row.claims)(outcome) {
-            let holds = if claim.holds { "met" } else { "**missed**" };
+        for claim in &measured.claims {
+            let value = if claim.measured.is_nan() {
+                String::new()
+            } else {
+                figure(claim.measured)
+            };
             let _ = writeln!(
                 self.text,
-                "|  | target: {} |  |  |  |  | {holds} |",
-                claim.text
+                "|  | target: {} |  | {value} |  |  | {} |",
+                claim.text, claim.verdict
             );
         }
+        for note in &measured.notes {
+            let _ = writeln!(self.text, "|  | {note} |  |  |  |  |  |");
+        }
+        &self.text[begun..]
     }
 
     /// The table in Markdown.
@@ -93,9 +144,11 @@ impl Report {
     }
 }
 
-fn heading(date: &str, cores: usize, commit: &str) -> String {
+fn heading(date: &str, cores: usize, commit: &str, load: &str) -> String {
     format!(
-        "## {date}, {cores} cores, commit {commit}, {ROUNDS} runs each\n\n\
+        "## {date}, {cores} cores, commit {commit}\n\n\
+         {ROUNDS} runs of each contender in turn, medians. Load of the machine when it began: \
+         {load}.\n\n\
          | row | what | contender | median (lowest–highest) | p99 | ratio | target |\n\
          |---|---|---|---|---|---|---|\n"
     )
@@ -114,27 +167,46 @@ fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::row::{Claim, Unit};
+    use crate::bench::row::{Claim, Outcome, Unit};
 
     #[test]
     fn a_row_has_a_line_per_contender_and_per_promise() {
         let row = Row {
             name: "echo",
             what: "round trip",
-            contenders: &["abide", "bare loop"],
+            contenders: &["abide", "bare loop", "other"],
+            kind: Kind::Contest,
             unit: Unit::Milliseconds,
             open: |_| anyhow::bail!("not run"),
-            claims: |outcome| vec![Claim::new("at most twice", outcome.ratio(1) <= 2.0)],
+            claims: |_| Vec::new(),
         };
-        let outcome = Outcome::new(&[vec![vec![0.3], vec![0.4]], vec![vec![0.1], vec![0.1]]]);
+        let runs = [
+            vec![vec![0.3], vec![0.4]],
+            vec![vec![0.1], vec![0.1]],
+            vec![],
+        ];
+        let outcome = Outcome::new(&runs);
+        let claims = vec![
+            Claim::at_most("at most twice", outcome.ratio(1), 2.0),
+            Claim::at_most("at most other's", outcome.ratio(2), 1.0),
+        ];
+        let measured = Measured {
+            outcome,
+            absent: vec![None, None, Some("no pip".to_owned())],
+            claims,
+            notes: vec!["by hand".to_owned()],
+        };
         let mut report = Report {
             text: String::new(),
         };
-        report.add(&row, &outcome);
+        report.add(&row, &measured);
         let expected = "\
             | echo | round trip | abide | 0.300 ms (0.300–0.400) | 0.400 |  |  |\n\
             |  |  | bare loop | 0.100 ms (0.100–0.100) | 0.100 | 3.00 |  |\n\
-            |  | target: at most twice |  |  |  |  | **missed** |\n";
+            |  |  | other | left out: no pip |  |  |  |\n\
+            |  | target: at most twice |  | 3.00 |  |  | **missed** |\n\
+            |  | target: at most other's |  |  |  |  | not measured |\n\
+            |  | by hand |  |  |  |  |  |\n";
         assert_eq!(report.text(), expected);
     }
 
