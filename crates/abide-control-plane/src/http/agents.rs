@@ -2,7 +2,6 @@
 
 use abide_model::{Agent, AgentChanges, AgentId, AgentStatus, NewAgent, Problem};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::body::{Fields, path_uuid};
+use super::body::{Fields, Whole, path_uuid};
 use super::error::Answer;
 use crate::service::{agent_not_found, did, new_agent};
 
@@ -78,7 +77,7 @@ fn changes(fields: &mut Fields) -> AgentChanges {
         (status = 422, description = "`invalid_input`, `invalid_json`", body = Problem),
     )
 )]
-async fn create(State(app): State<App>, body: Bytes) -> Answer {
+async fn create(State(app): State<App>, Whole(body): Whole) -> Answer {
     let mut fields = Fields::of_body(&body)?;
     let name = fields
         .required("name", |fields| fields.string(&["name"], 255))
@@ -148,7 +147,7 @@ async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Age
 async fn update(
     State(app): State<App>,
     Path(id): Path<String>,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer<Json<Agent>> {
     let id = agent_id(&id)?;
     let mut fields = Fields::of_body(&body)?;

@@ -3,11 +3,42 @@
 use std::collections::BTreeMap;
 
 use abide_model::{FieldError, JsonObject, Problem, ProblemCode};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::App;
+use super::error::ApiError;
+
 /// Longest offending value that an error repeats, in bytes.
 const ECHO_BYTES: usize = 256;
+
+/// A request's whole body, of whatever content type.
+#[derive(Debug)]
+pub(super) struct Whole(pub(super) Bytes);
+
+impl FromRequest<App> for Whole {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let limit = app.config.max_body_bytes;
+        let read = Bytes::from_request(request, app).await;
+        read.map(Self).map_err(|rejection| {
+            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            ApiError(if too_large {
+                Problem::new(
+                    ProblemCode::BodyTooLarge,
+                    format!("the body has more than {limit} bytes, which is the limit (max_body)"),
+                )
+            } else {
+                // Nobody may be left to read this.
+                Problem::new(ProblemCode::InvalidInput, "the body did not arrive whole")
+            })
+        })
+    }
+}
 
 /// The fields of a JSON object that have not been taken yet, and what was wrong so far.
 ///
@@ -29,7 +60,11 @@ impl Fields {
             body
         };
         let object: &RawValue = serde_json::from_slice(body).map_err(|error| {
-            let at = offset_of(body, error.line(), error.column());
+            let at = if error.is_eof() {
+                body.len()
+            } else {
+                offset_of(body, error.line(), error.column())
+            };
             let message = format!("the body is not JSON: {error}");
             Problem {
                 detail: serde_json::json!([{
@@ -131,6 +166,24 @@ impl Fields {
         })
     }
 
+    /// A string like [`Self::string`], for a field that may be left out but not `null`.
+    pub(super) fn string_not_null(&mut self, names: &[&'static str], max: usize) -> Option<String> {
+        let null = |name: &&str| {
+            self.fields
+                .get(*name)
+                .is_some_and(|raw| raw.get() == "null")
+        };
+        if let Some(name) = names.iter().copied().find(null) {
+            self.wrong(
+                name,
+                "string_type",
+                "must be a string",
+                serde_json::Value::Null,
+            );
+        }
+        self.string(names, max)
+    }
+
     /// A string that `parse` understands.
     pub(super) fn text<T>(
         &mut self,
@@ -163,12 +216,26 @@ impl Fields {
     }
 
     /// A JSON object, kept as it was sent. `null` is an error here; see [`Self::object_or_null`].
+    ///
+    /// What common parsers refuse to read (half a surrogate pair, a number beyond a double, very
+    /// deep nesting) is refused here, so that one client cannot make a record, and every list
+    /// with it, unreadable for the others.
     pub(super) fn object(&mut self, name: &'static str) -> Option<JsonObject> {
         let (_, raw) = self.take(&[name])?;
         let input = echo(&raw);
-        JsonObject::from_raw(raw)
-            .map_err(|_| self.wrong(name, "dict_type", "must be a JSON object", input))
-            .ok()
+        let unreadable = serde_json::from_str::<serde_json::Value>(raw.get()).err();
+        match (JsonObject::from_raw(raw), unreadable) {
+            (Ok(object), None) => Some(object),
+            (Ok(_), Some(error)) => {
+                let msg = format!("could not be read back: {error}");
+                self.wrong(name, "value_error", msg, input);
+                None
+            }
+            (Err(_), _) => {
+                self.wrong(name, "dict_type", "must be a JSON object", input);
+                None
+            }
+        }
     }
 
     /// A JSON object; `null` is none.

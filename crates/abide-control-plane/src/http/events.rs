@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::body::{Fields, path_uuid};
+use super::body::{Fields, Whole, path_uuid};
 use super::error::Answer;
 use super::sse;
 
@@ -57,7 +57,7 @@ struct EventBody {
         (status = 422, description = "`invalid_input`, `invalid_json`", body = Problem),
     )
 )]
-async fn append(State(app): State<App>, body: Bytes) -> Answer {
+async fn append(State(app): State<App>, Whole(body): Whole) -> Answer {
     let mut fields = Fields::of_body(&body)?;
     let event = NewEvent {
         event_type: fields

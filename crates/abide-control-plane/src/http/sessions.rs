@@ -6,7 +6,6 @@ use abide_model::{
 };
 use abide_store::RequestKey;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::body::{Fields, path_uuid};
+use super::body::{Fields, Whole, path_uuid};
 use super::error::Answer;
 use crate::service::{CreateSession, OwnerRequest, WorkspaceRequest, store_problem};
 
@@ -96,7 +95,7 @@ struct CreateSessionBody {
         (status = 429, description = "`limit_reached`", body = Problem),
     )
 )]
-async fn create(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn create(State(app): State<App>, headers: HeaderMap, Whole(body): Whole) -> Answer {
     let request = parse_create(&body)?;
     let key = headers
         .get("idempotency-key")
@@ -131,7 +130,7 @@ fn parse_create(body: &[u8]) -> Result<CreateSession, Problem> {
             .unwrap_or_default(),
         owner: owner.unwrap_or(OwnerRequest::Default),
         session_type: fields
-            .string(&["session_type", "sessionType"], MAX_TYPE_CHARS)
+            .string_not_null(&["session_type", "sessionType"], MAX_TYPE_CHARS)
             .unwrap_or_else(|| "conversation".to_owned()),
         context: if fields.has("context") {
             fields.object("context")
@@ -321,7 +320,7 @@ struct UpdateSessionBody {
 async fn update(
     State(app): State<App>,
     Path(id): Path<String>,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer<Json<Session>> {
     let id = session_id(&app, &id).await?;
     let mut fields = Fields::of_body(&body)?;

@@ -67,11 +67,17 @@ pub(super) fn response(
 /// Turns chunks of output into `stdout`, `stderr` and `gap` events. Bytes that are UTF-8 go as
 /// text, with a character that is cut by a chunk's end carried over to the next; others go as
 /// base64, so that every byte arrives as it was written.
+///
+/// An event's id is the offset after its own last byte, and the next event begins there, so that
+/// a client that goes on from an id loses nothing: what is carried counts as not sent, and goes
+/// out by itself before output of the other stream or a gap.
 #[derive(Debug, Default)]
 pub(super) struct OutputEvents {
-    /// The first bytes of a cut character, for standard output and standard error.
-    carried: [Vec<u8>; 2],
-    /// Output offset after what was sent.
+    /// The first bytes of a cut character.
+    carried: Vec<u8>,
+    /// They are of standard error.
+    carried_stderr: bool,
+    /// Output offset after them.
     offset: u64,
 }
 
@@ -95,35 +101,42 @@ impl OutputEvents {
     pub(super) fn encode(&mut self, chunk: OutputChunk) -> Bytes {
         match chunk {
             OutputChunk::Gap { from, to } => {
+                let rest = self.finish();
                 self.offset = to;
-                event("gap", None, &Gap { from, to })
+                [rest, event("gap", None, &Gap { from, to })]
+                    .concat()
+                    .into()
             }
             OutputChunk::Bytes { stderr, data, end } => {
-                self.offset = end;
-                let carried = &mut self.carried[usize::from(stderr)];
-                let joined;
-                let data: &[u8] = if carried.is_empty() {
+                let other = if self.carried_stderr == stderr {
+                    Bytes::new()
+                } else {
+                    self.finish()
+                };
+                let mut joined = std::mem::take(&mut self.carried);
+                let data: &[u8] = if joined.is_empty() {
                     &data
                 } else {
-                    joined = [carried.as_slice(), &data].concat();
-                    carried.clear();
+                    joined.extend_from_slice(&data);
                     &joined
                 };
-                let complete = complete_characters(data);
-                carried.extend_from_slice(&data[complete..]);
-                output_event(stderr, end, &data[..complete])
+                let (sent, cut) = data.split_at(complete_characters(data));
+                self.carried = cut.to_owned();
+                self.carried_stderr = stderr;
+                self.offset = end;
+                let events = output_event(stderr, end - cut.len() as u64, sent);
+                if other.is_empty() {
+                    return events;
+                }
+                [other, events].concat().into()
             }
         }
     }
 
     /// What is still carried when the stream ends.
     pub(super) fn finish(&mut self) -> Bytes {
-        let mut rest = Vec::new();
-        for (stderr, carried) in [(false, 0), (true, 1)] {
-            let carried = std::mem::take(&mut self.carried[carried]);
-            rest.extend_from_slice(&output_event(stderr, self.offset, &carried));
-        }
-        rest.into()
+        let carried = std::mem::take(&mut self.carried);
+        output_event(self.carried_stderr, self.offset, &carried)
     }
 }
 
@@ -162,12 +175,12 @@ mod tests {
         for cut in 0..=bytes.len() {
             let mut events = OutputEvents::default();
             let mut sent = String::new();
-            for part in [&bytes[..cut], &bytes[cut..]] {
+            for (part, end) in [(&bytes[..cut], cut), (&bytes[cut..], bytes.len())] {
                 let data = Bytes::copy_from_slice(part);
                 let chunk = OutputChunk::Bytes {
                     stderr: false,
                     data,
-                    end: 0,
+                    end: end as u64,
                 };
                 sent.push_str(std::str::from_utf8(&events.encode(chunk)).unwrap());
             }
@@ -182,6 +195,29 @@ mod tests {
                 .collect();
             assert_eq!(text, "grün 🦀", "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn ids_count_what_was_sent_and_not_what_is_carried() {
+        let mut events = OutputEvents::default();
+        let mut sent = Vec::new();
+        for (stderr, data, end) in [
+            (false, &b"a\xf0\x9f"[..], 3),
+            (false, b"\xa6\x80b\xf0", 7),
+            (true, b"err\xf0", 11),
+        ] {
+            let data = Bytes::from_static(data);
+            sent.extend_from_slice(&events.encode(OutputChunk::Bytes { stderr, data, end }));
+        }
+        sent.extend_from_slice(&events.finish());
+        let sent = String::from_utf8(sent).unwrap();
+        let fields = |name| {
+            let lines = sent.lines().filter_map(move |line| line.strip_prefix(name));
+            lines.collect::<Vec<_>>()
+        };
+        assert_eq!(fields("id: "), ["1", "6", "7", "10", "11"]);
+        let expected = ["stdout", "stdout", "stdout", "stderr", "stderr"];
+        assert_eq!(fields("event: "), expected);
     }
 
     #[test]

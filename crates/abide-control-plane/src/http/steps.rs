@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::body::{Fields, path_uuid};
+use super::body::{Fields, Whole, path_uuid};
 use super::error::Answer;
 use super::output::ended_output;
 use super::sessions::session_id;
@@ -68,7 +68,7 @@ async fn submit(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let id = session_id(&app, &id).await?;
     let mut query = Fields::of_query(query.as_deref());
@@ -163,7 +163,10 @@ fn now(submitted: Submitted) -> Step {
 }
 
 /// Where a stream of one step stands.
-#[expect(clippy::large_enum_variant, reason = "one for each stream, and moved a few times")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each stream, and moved a few times"
+)]
 enum Stage {
     Begin(Submitted),
     Output {
@@ -299,7 +302,7 @@ async fn list(
             .min(1000),
     };
     fields.done()?;
-    Ok(Json(app.store.steps(id, filter).await?))
+    Ok(Json(app.steps(id, filter).await?))
 }
 
 /// Show a step

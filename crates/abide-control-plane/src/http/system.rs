@@ -33,7 +33,7 @@ pub(super) fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(status))
         .routes(routes!(shutdown))
-        .route("/health", axum::routing::get(healthz))
+        .route("/health", axum::routing::get(health))
 }
 
 /// What this server is
@@ -62,6 +62,14 @@ async fn root() -> Response {
 async fn healthz() -> Response {
     Json(serde_json::json!({
         "status": "alive", "service": "abide", "version": env!("CARGO_PKG_VERSION")
+    }))
+    .into_response()
+}
+
+/// What session-service clients ask.
+async fn health() -> Response {
+    Json(serde_json::json!({
+        "status": "healthy", "service": "abide", "version": env!("CARGO_PKG_VERSION")
     }))
     .into_response()
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use abide_model::{
-    NewStep, Problem, ProblemCode, Session, SessionId, SessionStatus, Step, StepId, StepStatus,
-    SubmitStep, Timestamp,
+    NewStep, Problem, ProblemCode, Session, SessionId, SessionStatus, Step, StepFilter, StepId,
+    StepStatus, SubmitStep, Timestamp,
 };
 use abide_session_agent::{Acceptance, Ended, Phase, Refusal, RunHandle, crash_points};
 use abide_store::Accepted;
@@ -47,7 +47,6 @@ impl ControlPlane {
     /// Accepts a step and hands it over. Repeating a step id joins the first execution.
     pub(crate) async fn submit(&self, id: SessionId, submission: Submission) -> Outcome<Submitted> {
         let session = self.session(id).await?;
-        check_open(&session)?;
         let SubmitStep {
             code,
             step_id,
@@ -58,20 +57,17 @@ impl ControlPlane {
         let step_id = step_id
             .or_else(|| submission.key.as_deref().map(|key| step_id_of_key(id, key)))
             .unwrap_or_default();
+        if let Err(problem) = check_open(&session) {
+            return self.repeated(id, step_id, &code, problem).await;
+        }
         let worker = match self.interpreter(&session).await {
             Ok(worker) => worker,
-            // A repetition is answered even when nothing new can be run.
-            Err(problem) => {
-                return self
-                    .submitted_before(id, step_id, None)
-                    .await?
-                    .ok_or(problem);
-            }
+            Err(problem) => return self.repeated(id, step_id, &code, problem).await,
         };
         let order = worker.accepting.lock().await;
         if let Err(refusal) = worker.check() {
-            let before = self.submitted_before(id, step_id, None).await?;
-            return before.ok_or_else(|| refused(&session, refusal));
+            let problem = refused(&session, refusal);
+            return self.repeated(id, step_id, &code, problem).await;
         }
         let new = NewStep {
             id: step_id,
@@ -110,10 +106,7 @@ impl ControlPlane {
             Accepted::Existing(step) => {
                 drop(order);
                 if step.code != new.code {
-                    return Err(Problem::new(
-                        ProblemCode::IdempotencyConflict,
-                        "this step id or Idempotency-Key was used for other code",
-                    ));
+                    return Err(used_for_other_code());
                 }
                 let before = self.submitted_before(id, step_id, Some(step)).await?;
                 before.ok_or_else(|| Problem::new(ProblemCode::StepNotFound, "Step not found"))
@@ -122,6 +115,22 @@ impl ControlPlane {
                 step,
                 run: Some(hand_over(Acceptance::Recorded)?),
             }),
+        }
+    }
+
+    /// When nothing new can be run: a repetition is answered all the same, `otherwise` is the
+    /// answer to everything else.
+    async fn repeated(
+        &self,
+        session: SessionId,
+        id: StepId,
+        code: &str,
+        otherwise: Problem,
+    ) -> Outcome<Submitted> {
+        match self.submitted_before(session, id, None).await? {
+            Some(before) if before.step.code == code => Ok(before),
+            Some(_) => Err(used_for_other_code()),
+            None => Err(otherwise),
         }
     }
 
@@ -165,7 +174,22 @@ impl ControlPlane {
     pub(crate) async fn step(&self, session: SessionId, id: StepId) -> Outcome<Step> {
         self.session(session).await?;
         let step = self.store.step(session, id).await.map_err(store_problem)?;
-        let mut step = step.ok_or_else(step_not_found)?;
+        self.as_it_stands(step.ok_or_else(step_not_found)?).await
+    }
+
+    /// A session's steps as they stand now, oldest first.
+    pub(crate) async fn steps(&self, session: SessionId, filter: StepFilter) -> Outcome<Vec<Step>> {
+        let recorded = self.store.steps(session, filter).await;
+        let mut steps = Vec::new();
+        for step in recorded.map_err(store_problem)? {
+            steps.push(self.as_it_stands(step).await?);
+        }
+        Ok(steps)
+    }
+
+    /// A recorded step with what only its worker knows: records are written at its two ends.
+    async fn as_it_stands(&self, mut step: Step) -> Outcome<Step> {
+        let (session, id) = (step.session_id, step.id);
         if !step.status.is_terminal()
             && let Some(worker) = self.agent.worker(session)
         {
@@ -294,6 +318,13 @@ fn refused(session: &Session, refusal: Refusal) -> Problem {
         .with_details(serde_json::json!({ "queued": waiting })),
         Refusal::Stopping => Problem::new(ProblemCode::ShuttingDown, "the server is stopping"),
     }
+}
+
+fn used_for_other_code() -> Problem {
+    Problem::new(
+        ProblemCode::IdempotencyConflict,
+        "this step id or Idempotency-Key was used for other code",
+    )
 }
 
 fn step_not_found() -> Problem {

@@ -1,14 +1,15 @@
 //! The task that owns one interpreter: one queue of commands in, one journal in, and what may
 //! happen next decided by [`Schedule`].
 
+mod ends;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use abide_interpreter::ToHarness;
 use abide_keeper::{Message, ReadError, SignalScope};
-use abide_model::{Exit, NewStep, StepId, StepStatus, Timestamp};
+use abide_model::{NewStep, StepId, StepStatus, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,11 +18,11 @@ use uuid::Uuid;
 
 use super::link::Link;
 use super::records::{Entry, Finished, Frame, Frames};
-use super::{Acceptance, Command, Ended, Peek, Phase, Shared, WorkerSetup};
+use super::{Acceptance, Command, Peek, Phase, Shared, WorkerSetup};
 use crate::crash_points;
 use crate::output::TapStarter;
-use crate::recorder::{RecordFailed, Recorder};
-use crate::schedule::{Death, Schedule, StopAction};
+use crate::recorder::Recorder;
+use crate::schedule::{Schedule, StopAction};
 
 /// Journal entries handled before commands get a turn.
 const BATCH: usize = 512;
@@ -32,8 +33,6 @@ const STALL_CHECK: Duration = Duration::from_secs(5);
 const ACCEPT_WITHIN: Duration = Duration::from_millis(2);
 /// What a step's value and displays may take in a record, in bytes.
 const MAX_RESULT_BYTES: u64 = 1024 * 1024;
-/// Between attempts to write a record that the store refused.
-const RECORD_RETRY: Duration = Duration::from_millis(200);
 
 pub(super) struct WorkerTask {
     pub(super) shared: Arc<Shared>,
@@ -389,9 +388,11 @@ impl WorkerTask {
         self.shared
             .progress
             .send_if_modified(|seen| std::mem::replace(seen, self.next) != self.next);
+        // Whoever stops a worker waits for its whole tree, which the keeper ends before itself.
+        let exited = self.exit.is_some() && self.stop_reason.is_none();
         if let Some(link) = &mut self.link
             && !more
-            && (link.keeper_is_gone() || self.exit.is_some())
+            && (link.keeper_is_gone() || exited)
         {
             // One more look: what it wrote between our last read and its end.
             more = self.shared.journal.head_seq() > self.next;
@@ -440,138 +441,6 @@ impl WorkerTask {
         let gone = Duration::from_micros(u64::try_from(gone).unwrap_or(0));
         let left = Duration::from_millis(limit_ms).saturating_sub(gone);
         self.timeout = Some((Instant::now() + left, generation));
-    }
-
-    fn death(&self) -> Death {
-        match &self.exit {
-            _ if self.stop_reason.is_some() => Death::Stopped,
-            Some(exit) if exit.oom || self.frames.last_stderr_says_out_of_memory() => {
-                Death::OutOfMemory
-            }
-            Some(_) => Death::Crashed,
-            None => Death::Unseen,
-        }
-    }
-
-    /// The process, or its keeper, is gone.
-    async fn conclude_exit(&mut self) {
-        let death = self.death();
-        if self.exit.is_none() {
-            let worker = self.shared.id.0;
-            let killed =
-                tokio::task::spawn_blocking(move || abide_keeper::kill_leftovers(worker)).await;
-            warn!(worker = %self.shared.id, killed = killed.unwrap_or(0), "keeper gone");
-        }
-        let exit = self.describe_exit();
-        let unfinished = self.schedule.exited(death);
-        self.conclude_all(unfinished).await;
-        loop {
-            let (session, worker) = (self.shared.session, self.shared.id);
-            let crashed = death != Death::Stopped;
-            match self
-                .recorder
-                .worker_exited(session, worker, exit.clone(), crashed)
-                .await
-            {
-                Ok(()) => break,
-                Err(error) => {
-                    if !self.retry(&error).await {
-                        return;
-                    }
-                }
-            }
-        }
-        self.shared.exit.send_replace(Some(exit));
-    }
-
-    pub(super) fn describe_exit(&self) -> Exit {
-        let name = self.shared.runtime;
-        let (code, signal) = self
-            .exit
-            .as_ref()
-            .map_or((None, None), |exit| (exit.code, exit.signal));
-        let reason = match (&self.stop_reason, code, signal) {
-            (Some(reason), ..) => reason.clone(),
-            _ if self.death() == Death::OutOfMemory => format!("{name} ran out of memory"),
-            _ if self.killed => format!("{name} ignored an interrupt and was killed"),
-            (None, Some(code), _) => format!("{name} exited with code {code}"),
-            (None, None, Some(signal)) => format!("{name} was killed by signal {signal}"),
-            (None, None, None) => {
-                format!(
-                    "the keeper of {name} was killed, or the machine restarted; its state is gone"
-                )
-            }
-        };
-        Exit {
-            code,
-            signal,
-            reason,
-        }
-    }
-
-    async fn conclude_all(&mut self, ends: Vec<(StepId, StepStatus)>) {
-        for (id, status) in ends {
-            self.conclude(id, status, None).await;
-        }
-    }
-
-    /// Records how a step ended, then tells whoever waits.
-    async fn conclude(&mut self, id: StepId, status: StepStatus, finished: Option<Finished>) {
-        let Some(entry) = self.entries.remove(&id) else {
-            return;
-        };
-        self.timeout = self
-            .timeout
-            .filter(|(_, generation)| *generation != entry.generation);
-        self.accept = self
-            .accept
-            .filter(|(_, generation)| *generation != entry.generation);
-        self.grace = self
-            .grace
-            .filter(|(_, generation)| *generation != entry.generation);
-        let end = self.output_read;
-        let exit = (finished.is_none() && entry.started.is_some() && self.link.is_none())
-            .then(|| self.describe_exit());
-        let (step, phase) = (Arc::clone(&entry.step), entry.phase.clone());
-        let limit = entry.step.timeout_ms;
-        let mut outcome = entry.outcome(status, finished, end, exit);
-        if outcome.error.is_none() {
-            outcome.error = self.explain(status, limit);
-        }
-        let outcome = Arc::new(outcome);
-        crash_points::pass("step.before_record");
-        let sequence = loop {
-            match self
-                .recorder
-                .step_finished(Arc::clone(&step), Arc::clone(&outcome))
-                .await
-            {
-                Ok(sequence) => break sequence,
-                Err(error) => {
-                    if !self.retry(&error).await {
-                        return;
-                    }
-                }
-            }
-        };
-        crash_points::pass("step.after_record");
-        if self.schedule.running().is_none() {
-            self.shared.journal.set_recorded(self.next);
-        }
-        self.shared.unfinished.fetch_sub(1, Ordering::Relaxed);
-        phase.send_replace(Phase::Ended(Arc::new(Ended { sequence, outcome })));
-    }
-
-    /// `false` when the agent is stopping: the step is concluded again after the restart.
-    async fn retry(&self, error: &RecordFailed) -> bool {
-        {
-            let error = error as &(dyn std::error::Error + 'static);
-            warn!(worker = %self.shared.id, error, "cannot record; trying again");
-        }
-        tokio::select! {
-            () = self.stopping.cancelled() => false,
-            () = tokio::time::sleep(RECORD_RETRY) => true,
-        }
     }
 }
 
