@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod abide;
+mod api;
 mod offline;
 mod online;
 mod pages;

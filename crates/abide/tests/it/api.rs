@@ -1,0 +1,15 @@
+//! The public API over real HTTP: what it promises, to the letter.
+
+mod agents;
+mod auth;
+mod errors;
+mod events;
+mod http;
+mod interpreters;
+mod output;
+mod sessions;
+mod shutdown;
+mod snapshots;
+mod steps;
+mod streams;
+mod system;
