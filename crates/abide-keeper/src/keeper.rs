@@ -9,6 +9,7 @@ mod appends;
 mod clients;
 mod inbox;
 mod oom;
+mod output;
 mod program;
 mod pump;
 mod setup;
@@ -30,7 +31,8 @@ use uuid::Uuid;
 use self::appends::{Appends, Then};
 use self::clients::{Clients, Identity};
 use self::oom::OomCounters;
-use self::pump::{Control, DeliveredIds, Output};
+use self::output::Output;
+use self::pump::{Control, DeliveredIds};
 pub(crate) use self::setup::Announcement;
 use self::tree::Tree;
 use crate::files;
@@ -258,7 +260,13 @@ impl Keeper {
             epoll,
             signals,
             journal,
-            outputs: program.outputs.map(Output::new),
+            outputs: {
+                let [stdout, stderr] = program.outputs;
+                [
+                    Output::new(token::STDOUT, stdout),
+                    Output::new(token::STDERR, stderr),
+                ]
+            },
             control: Control::new(program.control),
             appends: Appends::default(),
             delivered: DeliveredIds::default(),
@@ -400,7 +408,7 @@ impl Keeper {
         match &self.phase {
             Phase::Leaving { exit, control } if *control == 0 || !self.control.is_readable() => {
                 let exit = exit.clone();
-                let drain = pump::unread(&self.outputs);
+                let drain = output::unread(&self.outputs);
                 self.appends.push(
                     Tag::Lifecycle,
                     &[&json(&Lifecycle::Exited(exit.clone()))],
@@ -421,7 +429,7 @@ impl Keeper {
                 }
             }
             Phase::Clearing if !self.alive && !self.control.is_readable() => {
-                let drain = pump::unread(&self.outputs);
+                let drain = output::unread(&self.outputs);
                 self.appends.push(
                     Tag::Lifecycle,
                     &[&json(&Lifecycle::Closed)],
@@ -460,8 +468,10 @@ impl Keeper {
             Blocked::No | Blocked::Reader => None,
         };
         let trim = self.trim_at.map(|(at, _)| at);
+        let rests = self.outputs.iter().map(Output::deadline);
         let next = [self.tree.deadline(), disk, trim]
             .into_iter()
+            .chain(rests)
             .flatten()
             .min()?;
         let wait = next.saturating_sub(boottime_ns());
@@ -472,10 +482,21 @@ impl Keeper {
     }
 
     fn tick(&mut self) {
-        if self.tree.deadline().is_none() && self.trim_at.is_none() && self.blocked == Blocked::No {
+        let resting = self
+            .outputs
+            .iter()
+            .any(|output| output.deadline().is_some());
+        if self.tree.deadline().is_none()
+            && self.trim_at.is_none()
+            && self.blocked == Blocked::No
+            && !resting
+        {
             return;
         }
         let now = boottime_ns();
+        for output in &mut self.outputs {
+            output.tick(&self.epoll, now);
+        }
         self.tree.tick(now);
         if matches!(self.blocked, Blocked::Disk(at) if at <= now) {
             self.blocked = Blocked::No;

@@ -8,6 +8,7 @@ use rustix::io::{Errno, ioctl_fionread, readv, write};
 
 use super::appends::{Append, Then};
 use super::inbox::{Fill, Inbox, TooLong};
+use super::output::{Output, unread};
 use super::{Blocked, DISK_RETRY_NS, Keeper, Phase, json, log};
 use crate::journal::{FIRST, LAST, MESSAGE_ID_LEN, Space, Tag};
 use crate::process::{boottime_ns, signal};
@@ -22,35 +23,6 @@ const READS: usize = 32;
 const DELIVERY_LIMIT: usize = 128 * 1024 * 1024;
 /// Message ids remembered.
 const IDS: usize = 1024;
-
-/// One of the program's outputs.
-pub(super) struct Output {
-    tag: Tag,
-    fd: Option<OwnedFd>,
-    ready: bool,
-    hung_up: bool,
-}
-
-impl Output {
-    pub(super) fn new(output: Option<(Tag, OwnedFd)>) -> Self {
-        let (tag, fd) = output.map_or((Tag::Stdout, None), |(tag, fd)| (tag, Some(fd)));
-        Self {
-            tag,
-            fd,
-            ready: false,
-            hung_up: false,
-        }
-    }
-
-    pub(super) fn fd(&self) -> Option<&OwnedFd> {
-        self.fd.as_ref()
-    }
-
-    pub(super) fn notice(&mut self, flags: EventFlags) {
-        self.ready = true;
-        self.hung_up |= flags.intersects(EventFlags::HUP | EventFlags::ERR);
-    }
-}
 
 /// The keeper's end of the program's control socket.
 pub(super) struct Control {
@@ -94,14 +66,6 @@ impl Control {
     }
 }
 
-/// Bytes in the output pipes at this moment.
-pub(super) fn unread(outputs: &[Output; 2]) -> [u64; 2] {
-    [0, 1].map(|at: usize| {
-        let fd = outputs[at].fd();
-        fd.map_or(0, |fd| ioctl_fionread(fd).unwrap_or_default())
-    })
-}
-
 /// The ids of the last messages, each delivered once.
 #[derive(Default)]
 pub(super) struct DeliveredIds {
@@ -142,10 +106,7 @@ impl Keeper {
             more |= self.read_control();
             for at in 0..self.outputs.len() {
                 // Frames that came in go first, with the output that was there before them.
-                if self.blocked == Blocked::No && self.appends.is_empty() && self.outputs[at].ready
-                {
-                    more |= matches!(self.read_output(at, u64::MAX), Read::Bytes(_));
-                }
+                more |= self.read_ready(at);
             }
         }
         self.write_control();
@@ -153,6 +114,28 @@ impl Keeper {
             more |= self.advance();
         }
         more
+    }
+
+    /// Reads an output that is ready until it is empty, a bounded number of times. `true` when
+    /// there may be more.
+    fn read_ready(&mut self, at: usize) -> bool {
+        for reads in 0..READS {
+            // Frames that came in go first, with the output that was there before them.
+            if self.blocked != Blocked::No || !self.appends.is_empty() || !self.outputs[at].ready {
+                return false;
+            }
+            match self.read_output(at, u64::MAX) {
+                Read::Bytes(_) => {}
+                Read::Blocked => return false,
+                Read::Drained => {
+                    if reads > 0 {
+                        self.outputs[at].emptied(&self.epoll, boottime_ns());
+                    }
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Room for one entry of `want` bytes or less; `None`, and blocked, when there is none.
