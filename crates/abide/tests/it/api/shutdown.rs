@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use abide_model::ProblemCode;
 use abide_testkit::{ServerOptions, TestServer, processes_of_worker_dir, still_alive};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -86,7 +87,9 @@ async fn termination_drains_at_once_and_the_step_goes_on() {
     api.begun(&step).await;
     // Somebody waits for the step, somebody streams it, somebody follows the events.
     let mut waiting = tokio::task::JoinSet::new();
-    waiting.spawn(api.request("GET", &format!("{step}?wait=60")).send());
+    let again = json!({"code": "x + 1", "step_id": queued[queued.len() - 36..]});
+    let again = api.request("POST", &format!("{path}/steps")).json(&again);
+    waiting.spawn(Answer::of(again));
     let mut stream = api.stream(&step, None).await;
     assert_eq!(stream.next().await.unwrap().event, "started");
     let events = api.stream("/events", None).await;
@@ -105,7 +108,9 @@ async fn termination_drains_at_once_and_the_step_goes_on() {
             .all(|event| event.event == "stdout")
     );
     assert!(events.rest().await.is_empty());
-    drop(waiting.join_next().await);
+    let told = waiting.join_next().await.unwrap().unwrap();
+    let told = told.problem(ProblemCode::ShuttingDown);
+    assert_eq!(told["details"]["step_id"], queued[queued.len() - 36..]);
     pipe.write("while nobody looked");
     api.up_again();
     assert_eq!(
