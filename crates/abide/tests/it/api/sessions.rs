@@ -412,3 +412,35 @@ async fn names_of_runtime_routing_clients_work() {
     let third = api.post("/sessions", &by_id).await.check(201);
     assert_eq!(third["agent_id"], session["agent_id"]);
 }
+
+#[tokio::test]
+async fn a_name_stands_for_the_id_in_every_path() {
+    let api = Api::cold();
+    let session = api.post("/sessions", &json!({ "name": "demo" })).await;
+    let session = session.check(201);
+    assert_eq!(api.get("/sessions/demo").await.check(200), session);
+    let step = api.run("/sessions/demo", "print('by name')").await;
+    assert_eq!(step["session_id"], session["id"]);
+    let step = format!("/sessions/demo/steps/{}", step["id"].as_str().unwrap());
+    assert_eq!(api.get(&step).await.check(200)["stdout"], "by name\n");
+    for path in [format!("{step}/output"), "/sessions/demo/output".to_owned()] {
+        assert_eq!(api.get(&path).await.bytes(200), b"by name\n");
+    }
+    for path in ["steps", "workers"] {
+        let list = api.get(&format!("/sessions/demo/{path}")).await.check(200);
+        assert_eq!(list.as_array().unwrap().len(), 1, "{path}");
+    }
+    for path in ["restart", "interrupt"] {
+        let answer = Answer::of(api.request("POST", &format!("/sessions/demo/{path}"))).await;
+        assert!([200, 202].contains(&answer.status), "{}", answer.text());
+    }
+    let paused = api
+        .patch("/sessions/demo", &json!({ "status": "paused" }))
+        .await;
+    assert_eq!(paused.check(200)["status"], "paused");
+    assert_eq!(api.delete("/sessions/demo").await.status, 204);
+    // As for any other text that is no id.
+    api.get("/sessions/demo")
+        .await
+        .problem(ProblemCode::InvalidInput);
+}
