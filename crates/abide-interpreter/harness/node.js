@@ -3,8 +3,7 @@
 // - Steps are evaluated in V8's REPL mode through an inspector session of this very thread:
 //   `const`, `let` and `class` can be declared again, and `await` works at the top level.
 // - SIGINT stops a busy loop, in a step and in a callback, with the help of a small worker thread
-//   (see WATCHER). It is started after the first step, which runs under `breakOnSigint`: an
-//   interpreter that waits in a pool does without it.
+//   (see WATCHER). It starts when the interpreter is ready; the first step waits for it.
 // - Nothing a step does ends the process by accident: `process.exit`, uncaught errors and
 //   unhandled rejections end the running step.
 
@@ -19,6 +18,8 @@ const path = require('node:path');
 const { Writable } = require('node:stream');
 const util = require('node:util');
 const vm = require('node:vm');
+const { promiseHooks } = require('node:v8');
+const { Worker } = require('node:worker_threads');
 const { IMPORT, rewrite } = require('./node_source.js');
 const { bundle, describe, field, remember } = require('./node_values.js');
 
@@ -32,12 +33,11 @@ const fsWrite = fs.writeSync;
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
 const channel = new net.Socket({ fd: CHANNEL, readable: true, writable: true });
-const inspector = new Session();
+let inspector = null;
 let steps = 0;
 let running = null; // the step between `started` and `finished`
 let receive = null; // hands a remote object's value over
 let stdinIsNull = true;
-let watcher = null;
 
 // --- frames ----------------------------------------------------------------------------------
 
@@ -98,7 +98,10 @@ channel.on('close', () => exitProcess(0));
 // --- a step ----------------------------------------------------------------------------------
 
 function begin(fields) {
-  const step = { id: '', code: '', stdin: null, limit: 1 << 20, displays: [], used: 0, done: false };
+  const step = {
+    id: '', code: '', stdin: null, limit: 1 << 20, displays: [], used: 0, held: [],
+    answered: false, done: false,
+  };
   for (const [key, value] of fields) {
     if (key === 'id') step.id = value;
     else if (key === 'code') step.code = value;
@@ -109,26 +112,13 @@ function begin(fields) {
   remember(step.name, step.code);
   provideStdin(step.stdin);
   if (!process.listeners('SIGINT').includes(onInterrupt)) process.on('SIGINT', onInterrupt);
-  watcher?.ready();
+  awaitWatcher();
   installScope();
   running = step;
-  const run = () => {
-    // From here on a signal finds somebody who handles it.
-    send([field('op', 'started'), field('id', step.id)]);
-    evaluate(step);
-  };
-  try {
-    if (watcher === null) underSigint(run);
-    else run();
-  } catch (error) {
-    if (error?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') interrupted(step);
-    else fail(step, error);
-  }
+  send([field('op', 'started'), field('id', step.id)]);
+  evaluate(step);
   if (step.outcome?.[0] === 'completed') finish(step);
   else if (step.outcome !== undefined) finishSoon(step);
-  watch();
-  // What follows of the step are callbacks, which only the watcher can stop.
-  if (!step.done) watcher.ready();
 }
 
 /** Finishes after pending signals and rejections have been seen: they belong to the step. */
@@ -136,14 +126,25 @@ function finishSoon(step) {
   now(() => finish(step));
 }
 
-/** Evaluates, and runs what is due without waiting; a result is in `step.outcome` then. */
+/**
+ * Evaluates, and runs what is due without waiting; a result is in `step.outcome` then.
+ *
+ * REPL mode makes a promise of a step that awaits, and the inspector answers when it is settled.
+ * Were it collected instead, the inspector would answer from within the garbage collection, which
+ * ends the process. So it is held as long as the session that waits for it.
+ */
 function evaluate(step) {
-  const expression = `${asExpression(rewrite(step.code))}\n//# sourceURL=${step.name}`;
-  let synchronous = true;
+  const code = asExpression(rewrite(step.code));
   const parameters = {
-    expression, replMode: true, awaitPromise: true, objectGroup: 'step', silent: true,
+    expression: `${code}\n//# sourceURL=${step.name}`,
+    replMode: true, awaitPromise: true, objectGroup: 'step', silent: true,
   };
+  let synchronous = true;
+  const release = code.includes('await') && promiseHooks.onInit((promise) => {
+    if (step.held.length < 4) step.held.push(promise);
+  });
   inspector.post('Runtime.evaluate', parameters, (error, answer) => {
+    step.answered = true;
     if (step.done || step.outcome !== undefined) return;
     if (error && /terminated/.test(error.message)) interrupted(step);
     else if (error) fail(step, new Error(`the step could not be evaluated: ${error.message}`));
@@ -151,6 +152,7 @@ function evaluate(step) {
     else complete(step, valueOf(answer.result));
     if (!synchronous) finishSoon(step);
   });
+  if (release) release();
   try {
     tick();
   } catch (error) {
@@ -159,17 +161,17 @@ function evaluate(step) {
   synchronous = false;
 }
 
-const sigintScript = new vm.Script(
-  `{ const run = globalThis.${IMPORT}; delete globalThis.${IMPORT}; run(); }`,
-  { filename: 'abide' },
-);
-function underSigint(run) {
-  Object.defineProperty(globalThis, IMPORT, { value: run, configurable: true });
-  try {
-    sigintScript.runInThisContext({ breakOnSigint: true, displayErrors: false });
-  } finally {
-    installScope();
-  }
+/** A new session, which waits for nothing. */
+function connectInspector() {
+  inspector?.disconnect();
+  inspector = new Session();
+  inspector.connect();
+  receive = {};
+  Object.defineProperty(globalThis, IMPORT, { value: receive, configurable: true });
+  inspector.post('Runtime.evaluate', { expression: `globalThis.${IMPORT}` }, (error, answer) => {
+    receive.id = answer.result.objectId;
+  });
+  installScope();
 }
 
 /** `{a: 1}` is an object, as people mean it, unless it only makes sense as a block. */
@@ -241,8 +243,13 @@ function finish(step) {
     field('op', 'finished'), field('id', step.id), field('status', status), ...parts,
     ...step.displays,
   ]);
-  inspector.post('Runtime.releaseObjectGroup', { objectGroup: 'step' });
-  inspector.post('Runtime.discardConsoleEntries');
+  if (step.answered) {
+    inspector.post('Runtime.releaseObjectGroup', { objectGroup: 'step' });
+    inspector.post('Runtime.discardConsoleEntries');
+  } else {
+    connectInspector();
+  }
+  step.held.length = 0;
 }
 
 /** Shows values as rich outputs of the running step. */
@@ -350,11 +357,9 @@ Atomics.store(alive, 0, 1);
 Atomics.notify(alive, 0);
 `;
 
-/** Starts the watcher, unless it runs. */
-function watch() {
-  if (watcher !== null) return;
-  const { Worker } = require('node:worker_threads');
-  const alive = new Int32Array(new SharedArrayBuffer(8));
+const alive = new Int32Array(new SharedArrayBuffer(8));
+
+function startWatcher() {
   const worker = new Worker(WATCHER, {
     eval: true, workerData: alive.buffer, env: {}, execArgv: [], argv: [],
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 2 },
@@ -362,14 +367,13 @@ function watch() {
   worker.on('message', (question) => {
     if (question > 0) Atomics.store(alive, 1, question);
   });
-  worker.on('error', () => {});
+  worker.on('error', (error) => process.stderr.write(`abide: no watcher: ${error.message}\n`));
   worker.unref();
-  watcher = {
-    // The signal handling of `breakOnSigint` and of the worker exclude each other: wait.
-    ready() {
-      if (Atomics.load(alive, 0) === 0) Atomics.wait(alive, 0, 0, 2000);
-    },
-  };
+}
+
+/** Nothing of a step runs before it can be stopped. */
+function awaitWatcher() {
+  if (Atomics.load(alive, 0) === 0) Atomics.wait(alive, 0, 0, 2000);
 }
 
 // --- what a step sees ------------------------------------------------------------------------
@@ -513,15 +517,10 @@ for (const [name, descriptor] of [['stdout', 1], ['stderr', 2]]) {
   Object.defineProperty(process, name, { value, configurable: true, enumerable: true, writable: true });
 }
 process.on('SIGINT', onInterrupt);
-inspector.connect();
 installScope();
 installBuiltins();
-receive = {};
-globalThis[IMPORT] = receive;
-inspector.post('Runtime.evaluate', { expression: `globalThis.${IMPORT}` }, (error, answer) => {
-  receive.id = answer.result.objectId;
-});
-installScope();
+connectInspector();
 send([
   field('op', 'ready'), field('version', process.versions.node), field('pid', String(process.pid)),
 ]);
+startWatcher();

@@ -280,7 +280,16 @@ def _prepare_streams(stdin):
 
 def _flush(_):
     """After a step: what was printed is in the pipes before the result is sent."""
-    for stream in (sys.stdout, sys.stderr, S.stdout, S.stderr):
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+    _flush_ours(None)
+
+
+def _flush_ours(_):
+    for stream in (S.stdout, S.stderr):
         try:
             stream.flush()
         except Exception:
@@ -418,10 +427,12 @@ def _step(fields):
     parts, error = _attempt(_result, (code, limit))
     if posix.getpid() != S.pid:
         _leave_child(error)
+    # Drawing, and streams of the user's own, may take for ever too.
     for after in (_show_figures, _flush):
+        if isinstance(error, KeyboardInterrupt):
+            break
         failed = _attempt(after, None)[1]
-        # A stream of the user's own may take for ever.
-        if error is None and isinstance(failed, KeyboardInterrupt):
+        if isinstance(failed, KeyboardInterrupt):
             error = failed
     status = b"completed"
     if error is not None:
@@ -441,7 +452,7 @@ def _step(fields):
             parts = _error_fields(type(error).__name__, "", type(error).__name__)
         # Frames of the failed step, and what they hold, go now and not with the next failure.
         error = failed = None
-        _attempt(_flush, None)
+    _attempt(_flush_ours, None)
     S.accepting = False
     S.displays = None
     _send((_FINISHED, _field("id", ident), _field("status", status), *parts, *displays))

@@ -86,7 +86,7 @@ fn node_stops_wherever_it_is() {
     }
 }
 
-/// The first step has no watcher thread yet and is stopped by other means.
+/// Also when the watcher thread is not up yet as the step arrives.
 #[test]
 fn node_stops_in_its_first_step() {
     for code in [
@@ -97,7 +97,6 @@ fn node_stops_in_its_first_step() {
         "setTimeout(() => { console.log('go'); while (true) {} }); await new Promise(() => {})",
     ] {
         let mut node = Running::start(Runtime::Node);
-        eprintln!("{code}");
         node.stops(code);
         node.value("1", "1");
         node.stops("console.log('go'); while (true) {}");
@@ -107,8 +106,6 @@ fn node_stops_in_its_first_step() {
 #[test]
 fn a_busy_callback_between_steps_can_be_stopped() {
     let mut node = Running::start(Runtime::Node);
-    node.value("1", "1");
-    // The second step has waited for the watcher thread.
     node.value(
         "setTimeout(() => { console.log('go'); while (true) {} }, 50); 1",
         "1",

@@ -1,5 +1,4 @@
 //! Figures; `cargo test -p abide-interpreter --release -- --ignored --nocapture measure`.
-#![expect(clippy::print_stderr, reason = "the figures are for a reader")]
 
 use std::{
     fs,

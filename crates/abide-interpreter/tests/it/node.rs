@@ -400,6 +400,24 @@ fn the_end_of_the_channel_ends_it() {
     assert_eq!(node.out, b"goodbye\n");
 }
 
+/// The promise of a step that never ends is collected while the session goes on.
+#[test]
+fn an_abandoned_promise_is_collected() {
+    let mut node = node();
+    node.quiet(
+        "require('v8').setFlagsFromString('--expose-gc'); globalThis.collect = require('vm').runInNewContext('gc'); undefined",
+    );
+    for _ in 0..5 {
+        let code =
+            "setTimeout(() => { collect(); console.log('go'); }, 1); await new Promise(() => {})";
+        let id = node.submit(code, None);
+        node.wait(|running| running.out.ends_with(b"go\n"));
+        node.signal();
+        assert_eq!(node.finished(id).status, StepStatus::Interrupted);
+        node.quiet("collect()");
+    }
+}
+
 #[test]
 fn logged_objects_are_not_kept() {
     let mut node = node();
