@@ -36,7 +36,7 @@ fn measure() {
         let mut running: Vec<_> = (0..10).map(|_| Running::start(runtime)).collect();
         let fresh = median(running.iter().map(pss));
         for one in &mut running {
-            one.quiet("x = 41");
+            one.run("x = 41");
         }
         let step = median((0..3000).map(|_| {
             let start = Instant::now();
