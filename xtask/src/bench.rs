@@ -28,7 +28,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench::report::Report;
-use crate::bench::row::{Contest, Outcome, Row};
+use crate::bench::row::{Contest, Kind, Outcome, Row};
 use crate::repository::Repository;
 
 /// What a row may use.
@@ -103,7 +103,7 @@ pub(crate) fn run(repository: &Repository, names: &[String], dry_run: bool) -> R
             Ok(measured) => print!("{}", report.add(&row, &measured)),
             // What was measured before, and what can be after, is worth having.
             Err(error) => {
-                println!("failed: {error:#}");
+                print!("{}", report.add_failure(&row, &error));
                 failures.push(row.name);
             }
         }
@@ -160,16 +160,33 @@ fn select(rows: Vec<Row>, names: &[String]) -> Result<Vec<Row>> {
 }
 
 /// Lets the contenders run in turn, so that what disturbs the machine disturbs all of them.
+///
+/// A run of Abide that fails is a failure of the row. One of a baseline counts for nothing and is
+/// told; what fails twice takes no further part.
 fn measure(bench: &Bench, row: &Row) -> Result<Measured> {
     let mut contest = (row.open)(bench).context("cannot set up")?;
     let contenders = 0..row.contenders.len();
-    let absent: Vec<_> = contenders.map(|who| contest.absent(who)).collect();
+    let mut absent: Vec<_> = contenders.map(|who| contest.absent(who)).collect();
     let mut samples = vec![Vec::with_capacity(row.kind.rounds()); row.contenders.len()];
+    let mut failures = vec![Vec::new(); row.contenders.len()];
     for _ in 0..row.kind.rounds() {
         for (contender, runs) in samples.iter_mut().enumerate() {
-            if absent[contender].is_none() {
-                runs.push(run_once(contest.as_mut(), row, contender)?);
+            if absent[contender].is_some() || failures[contender].len() == 2 {
+                continue;
             }
+            match run_once(contest.as_mut(), row, contender) {
+                Ok(run) => runs.push(run),
+                Err(error) if contender == 0 || row.kind != Kind::Contest => return Err(error),
+                Err(error) => failures[contender].push(format!("{error:#}")),
+            }
+        }
+    }
+    let mut notes = contest.notes();
+    for (contender, failures) in failures.into_iter().enumerate() {
+        if samples[contender].is_empty() && absent[contender].is_none() {
+            absent[contender] = failures.first().cloned();
+        } else {
+            notes.extend(failures);
         }
     }
     let outcome = Outcome::new(&samples);
@@ -179,7 +196,7 @@ fn measure(bench: &Bench, row: &Row) -> Result<Measured> {
         outcome,
         absent,
         claims,
-        notes: contest.notes(),
+        notes,
     })
 }
 
@@ -195,14 +212,15 @@ fn run_once(contest: &mut dyn Contest, row: &Row, contender: usize) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::row::{Claim, Kind, Unit, Verdict};
+    use crate::bench::row::{Claim, Unit, Verdict};
 
-    /// Writes down who ran.
+    /// Writes down who ran. The last contender fails.
     struct Turns(Vec<usize>);
 
     impl Contest for Turns {
         fn run(&mut self, contender: usize) -> Result<Vec<f64>> {
             self.0.push(contender);
+            ensure!(contender < 3, "out of order");
             let first_of_all = self.0.len() == 1;
             // A disturbed first run, which a median does not see.
             Ok(vec![if first_of_all {
@@ -221,7 +239,7 @@ mod tests {
         Row {
             name: "turns",
             what: "a row of a test",
-            contenders: &["abide", "bare", "not here"],
+            contenders: &["abide", "bare", "not here", "broken"],
             kind: Kind::Contest,
             unit: Unit::Milliseconds,
             open: |_| Ok(Box::new(Turns(Vec::new()))),
@@ -245,6 +263,8 @@ mod tests {
         assert_eq!(measured.claims[0].verdict, Verdict::Met);
         assert_eq!(measured.absent[2].as_deref(), Some("not installed"));
         assert!(outcome.summary(2).median.is_nan());
+        let broken = measured.absent[3].as_deref();
+        assert_eq!(broken, Some("a run of broken failed: out of order"));
     }
 
     #[test]

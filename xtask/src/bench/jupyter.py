@@ -1,7 +1,7 @@
 """A stock jupyter_server and a client of it, for the benchmark.
 
-Commands come as lines on standard input, answers go as lines of JSON to standard output: times in
-milliseconds. The end of standard input ends the server.
+Commands come as lines on standard input, answers go as lines of JSON to standard output: a list of
+times in milliseconds, or a text that says what failed. The end of standard input ends the server.
 """
 
 import http.client
@@ -18,6 +18,8 @@ import uuid
 import websocket
 
 TOKEN = uuid.uuid4().hex
+# Seconds after which an answer will not come: several times what twenty kernels at once need.
+PATIENCE = 30
 HEADERS = {"Authorization": "token " + TOKEN, "Content-Type": "application/json"}
 
 
@@ -54,7 +56,7 @@ class Server:
                 time.sleep(0.05)
 
     def call(self, method, path, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.request(method, path, body=body, headers=HEADERS)
@@ -81,7 +83,7 @@ class Kernel:
         self.id = server.call("POST", "/api/kernels", "{}")["id"]
         self.socket = websocket.create_connection(
             "ws://127.0.0.1:%d/api/kernels/%s/channels" % (server.port, self.id),
-            header=["Authorization: token " + TOKEN], timeout=60,
+            header=["Authorization: token " + TOKEN], timeout=PATIENCE,
             sockopt=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
         )
 
@@ -142,12 +144,13 @@ def sessions(server, state, count):
 
 def burst(server, state, count):
     """The same at once; the time until the last one has its result."""
-    kernels = []
+    failures = []
 
     def one():
-        kernel = Kernel(server)
-        kernel.run("1+1")
-        kernels.append(kernel)
+        try:
+            Kernel(server).run("1+1")
+        except Exception as error:
+            failures.append("%s: %s" % (type(error).__name__, error))
 
     threads = [threading.Thread(target=one) for _ in range(count)]
     since = time.perf_counter()
@@ -156,9 +159,11 @@ def burst(server, state, count):
     for thread in threads:
         thread.join()
     took = milliseconds(since)
-    assert len(kernels) == count, "only %d of %d kernels answered" % (len(kernels), count)
-    for kernel in kernels:
-        kernel.close()
+    for kernel in server.call("GET", "/api/kernels"):
+        server.call("DELETE", "/api/kernels/" + kernel["id"])
+    if failures:
+        raise RuntimeError("%d of %d kernels did not answer within %d s (%s)" % (
+            len(failures), count, PATIENCE, failures[0]))
     return [took]
 
 
@@ -169,9 +174,12 @@ def main():
         print(json.dumps(server.call("GET", "/api")["version"]), flush=True)
         for line in sys.stdin:
             command, count = line.split()
-            times = {"steps": steps, "sessions": sessions, "burst": burst}[command](
-                server, state, int(count))
-            print(json.dumps(times), flush=True)
+            measure = {"steps": steps, "sessions": sessions, "burst": burst}[command]
+            try:
+                answer = measure(server, state, int(count))
+            except Exception as error:
+                answer = "%s: %s" % (type(error).__name__, error)
+            print(json.dumps(answer), flush=True)
     finally:
         server.close()
 

@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+
+use serde::Deserialize;
 
 use super::Bench;
 use crate::command::Command;
@@ -22,6 +24,14 @@ pub(super) struct Jupyter {
     output: BufReader<ChildStdout>,
     /// Of jupyter_server.
     version: String,
+}
+
+/// What the driver answers to a command.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Times(Vec<f64>),
+    Failure(String),
 }
 
 impl Jupyter {
@@ -65,13 +75,16 @@ impl Jupyter {
         let input = self.input.as_mut().context("its input is closed")?;
         writeln!(input, "{command} {count}")?;
         let line = self.line()?;
-        serde_json::from_str(&line).with_context(|| format!("`{line}` are no times"))
+        match serde_json::from_str(&line).context("it sent no JSON")? {
+            Answer::Times(times) => Ok(times),
+            Answer::Failure(reason) => bail!(reason),
+        }
     }
 
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         let count = self.output.read_line(&mut line)?;
-        anyhow::ensure!(count > 0, "the driver ended");
+        ensure!(count > 0, "the driver ended");
         Ok(line)
     }
 }

@@ -121,8 +121,21 @@ impl Report {
             );
         }
         for note in &measured.notes {
+            let note = note.replace(['|', '\n'], " ");
             let _ = writeln!(self.text, "|  | {note} |  |  |  |  |  |");
         }
+        &self.text[begun..]
+    }
+
+    /// Adds a row that could not be measured. Returns its line.
+    pub(crate) fn add_failure(&mut self, row: &Row, error: &anyhow::Error) -> &str {
+        let begun = self.text.len();
+        let reason = format!("{error:#}").replace(['|', '\n'], " ");
+        let (name, what) = (row.name, row.what);
+        let _ = writeln!(
+            self.text,
+            "| {name} | {what} |  | **not measured**: {reason} |  |  |  |"
+        );
         &self.text[begun..]
     }
 
