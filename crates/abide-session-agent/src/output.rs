@@ -292,6 +292,7 @@ impl OutputReader {
         }
         self.next = self.journal.seq_at_output_offset(from).unwrap_or(0);
         self.offset = from;
+        self.passed();
         self
     }
 

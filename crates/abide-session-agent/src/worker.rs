@@ -154,6 +154,7 @@ enum Command {
     },
     Attach {
         id: StepId,
+        tap: Option<TapStarter>,
         reply: oneshot::Sender<Option<watch::Receiver<Phase>>>,
     },
     Peek {
@@ -275,15 +276,24 @@ impl WorkerHandle {
         })
     }
 
-    /// Joins a step that was submitted earlier; `None` if it is not here (any more).
-    pub async fn attach(&self, id: StepId) -> Option<RunHandle> {
+    /// Joins a step that was submitted earlier; `None` if it is not here (any more). With
+    /// `hold_output` the program waits for the reader, as in [`Self::submit`].
+    pub async fn attach(&self, id: StepId, hold_output: bool) -> Option<RunHandle> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Command::Attach { id, reply }).ok()?;
+        let tap = hold_output.then(|| self.shared.taps.tap());
+        let starter = tap.as_ref().map(Tap::starter);
+        self.inbox
+            .send(Command::Attach {
+                id,
+                tap: starter,
+                reply,
+            })
+            .ok()?;
         let phase = answer.await.ok()??;
         Some(RunHandle {
             worker: self.clone(),
             phase,
-            tap: None,
+            tap,
         })
     }
 

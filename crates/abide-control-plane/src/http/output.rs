@@ -14,6 +14,7 @@ use super::App;
 use super::body::{Fields, path_uuid};
 use super::error::{Answer, ApiError};
 use super::sessions::session_id;
+use crate::service::Caller;
 
 const OUTPUT_FROM: HeaderName = HeaderName::from_static("x-output-from");
 const OUTPUT_NEXT: HeaderName = HeaderName::from_static("x-output-next");
@@ -91,7 +92,12 @@ async fn open_step(
     id: StepId,
     wanted: &Wanted,
 ) -> Result<(u64, Option<u64>, OutputReader), ApiError> {
-    let submitted = app.find_step(session, id).await?;
+    let caller = if wanted.follow {
+        Caller::Reads
+    } else {
+        Caller::Waits
+    };
+    let submitted = app.find_step(session, id, caller).await?;
     let worker = app.agent.worker(session);
     let from = wanted.from.unwrap_or(0);
     if let (Some(mut run), Some(worker)) = (submitted.run, worker.as_ref()) {

@@ -333,7 +333,7 @@ async fn show(
     let wait = fields.integer(&["wait"], 0, MAX_WAIT_SECONDS).unwrap_or(0);
     fields.done()?;
     if sse::wanted(&headers) {
-        let submitted = app.find_step(session, step).await?;
+        let submitted = app.find_step(session, step, Caller::Reads).await?;
         let seen = headers
             .get("last-event-id")
             .and_then(|value| value.to_str().ok()?.parse().ok());
@@ -344,7 +344,7 @@ async fn show(
         ));
     }
     if wait > 0
-        && let Some(mut run) = app.find_step(session, step).await?.run
+        && let Some(mut run) = app.find_step(session, step, Caller::Waits).await?.run
     {
         let limit = Duration::from_secs(u64::try_from(wait).unwrap_or(0));
         // Ended, stopped or out of time: what stands now is the answer.

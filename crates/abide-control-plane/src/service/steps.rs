@@ -108,7 +108,9 @@ impl ControlPlane {
                 if step.code != new.code {
                     return Err(used_for_other_code());
                 }
-                let before = self.submitted_before(id, step_id, Some(step)).await?;
+                let before = self
+                    .submitted_before(id, step_id, Some(step), submission.caller)
+                    .await?;
                 before.ok_or_else(|| Problem::new(ProblemCode::StepNotFound, "Step not found"))
             }
             Accepted::New(step) => Ok(Submitted {
@@ -127,7 +129,10 @@ impl ControlPlane {
         code: &str,
         otherwise: Problem,
     ) -> Outcome<Submitted> {
-        match self.submitted_before(session, id, None).await? {
+        match self
+            .submitted_before(session, id, None, Caller::Waits)
+            .await?
+        {
             Some(before) if before.step.code == code => Ok(before),
             Some(_) => Err(used_for_other_code()),
             None => Err(otherwise),
@@ -140,6 +145,7 @@ impl ControlPlane {
         session: SessionId,
         id: StepId,
         known: Option<Step>,
+        caller: Caller,
     ) -> Outcome<Option<Submitted>> {
         let step = match known {
             Some(step) => Some(step),
@@ -150,7 +156,7 @@ impl ControlPlane {
             return Ok(Some(Submitted { step, run: None }));
         }
         if let Some(worker) = self.agent.worker(session)
-            && let Some(run) = worker.attach(id).await
+            && let Some(run) = worker.attach(id, caller == Caller::Reads).await
         {
             return Ok(Some(Submitted {
                 step,
@@ -163,9 +169,14 @@ impl ControlPlane {
     }
 
     /// A step with its run, to wait for or to stream.
-    pub(crate) async fn find_step(&self, session: SessionId, id: StepId) -> Outcome<Submitted> {
+    pub(crate) async fn find_step(
+        &self,
+        session: SessionId,
+        id: StepId,
+        caller: Caller,
+    ) -> Outcome<Submitted> {
         self.session(session).await?;
-        self.submitted_before(session, id, None)
+        self.submitted_before(session, id, None, caller)
             .await?
             .ok_or_else(step_not_found)
     }

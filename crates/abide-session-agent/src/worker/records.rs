@@ -26,7 +26,8 @@ pub(super) struct Entry {
     pub(super) step: Arc<NewStep>,
     pub(super) acceptance: Acceptance,
     pub(super) phase: Arc<watch::Sender<Phase>>,
-    pub(super) tap: Option<TapStarter>,
+    /// Readers for whom the program waits, from the step's start on.
+    taps: Vec<TapStarter>,
     pub(super) generation: u64,
     pub(super) started: Option<Started>,
     pub(super) stdout: OutputView,
@@ -39,6 +40,7 @@ pub(super) struct Started {
     pub(super) at: Timestamp,
     time_ns: u64,
     output_start: u64,
+    start_seq: u64,
 }
 
 impl Entry {
@@ -52,12 +54,21 @@ impl Entry {
             step,
             acceptance,
             phase: Arc::new(phase),
-            tap,
+            taps: tap.into_iter().collect(),
             generation: 0,
             started: None,
             stdout: OutputView::default(),
             stderr: OutputView::default(),
         }
+    }
+
+    /// Has the program wait for one more reader.
+    pub(super) fn hold(&mut self, tap: Option<TapStarter>) {
+        let Some(tap) = tap else { return };
+        if let Some(started) = &self.started {
+            tap.hold_from(started.start_seq);
+        }
+        self.taps.push(tap);
     }
 
     pub(super) fn outcome(
@@ -244,8 +255,9 @@ impl WorkerTask {
             at,
             time_ns: record.time_ns,
             output_start: record.output_offset,
+            start_seq: self.next,
         });
-        if let Some(tap) = &entry.tap {
+        for tap in &entry.taps {
             tap.hold_from(self.next);
         }
         entry.phase.send_replace(Phase::Running {

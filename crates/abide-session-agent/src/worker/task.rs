@@ -184,8 +184,12 @@ impl WorkerTask {
             } => {
                 self.enqueue(step, acceptance, phase, tap);
             }
-            Command::Attach { id, reply } => {
-                let _ = reply.send(self.entries.get(&id).map(|entry| entry.phase.subscribe()));
+            Command::Attach { id, tap, reply } => {
+                let entry = self.entries.get_mut(&id);
+                let _ = reply.send(entry.map(|entry| {
+                    entry.hold(tap);
+                    entry.phase.subscribe()
+                }));
             }
             Command::Peek { id, reply } => {
                 let _ = reply.send(self.entries.get(&id).map(|entry| Peek {
