@@ -1,3 +1,5 @@
+//! Finding interpreters: shims, staleness, refusals, virtual environments.
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use abide_interpreter::{DiscoverError, Interpreter, discover};

@@ -6,7 +6,6 @@
 mod discovery;
 mod forgery;
 mod interrupt;
-mod measure;
 mod node;
 mod python;
 mod running;

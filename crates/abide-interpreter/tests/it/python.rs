@@ -1,3 +1,5 @@
+//! What a step means in Python, case by case.
+
 use abide_model::{Runtime, StepStatus};
 
 use crate::running::{RESULT_LIMIT, Running};
