@@ -144,11 +144,6 @@ impl Running {
             .collect();
         self.send(&ToHarness::Configure { cwd, env });
     }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Runs a step that is expected to end by itself.
     pub(crate) fn run(&mut self, code: &str) -> Ended {
         self.run_with(code, None)
