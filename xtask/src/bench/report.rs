@@ -22,7 +22,7 @@ Written by `cargo xtask bench`, newest last.
 
 ## How to run
 
-    cargo xtask bench                 # every row, some eight minutes
+    cargo xtask bench                 # every row: six minutes, and the builds
     cargo xtask bench step idle-cpu   # these rows
     cargo xtask bench --list          # what there is
     cargo xtask bench --dry-run …     # print the table and leave this file alone
