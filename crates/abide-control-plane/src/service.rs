@@ -127,7 +127,7 @@ pub(crate) fn store_problem(error: StoreError) -> Problem {
             "the database is busy; try again",
         ),
         StoreError::Full { .. } => Problem::new(
-            ProblemCode::DatabaseUnavailable,
+            ProblemCode::StorageFull,
             "the disk is full: nothing was stored; free some space and try again",
         ),
         StoreError::Closed { .. } => Problem::new(

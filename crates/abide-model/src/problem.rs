@@ -79,6 +79,8 @@ problem_codes! {
     RuntimeCrashed = "runtime_crashed", 503, "", false;
     /// No interpreter of this language could be started.
     RuntimeUnavailable = "runtime_unavailable", 503, "", false;
+    /// The disk is full: nothing was stored.
+    StorageFull = "storage_full", 507, "E1001", false;
     /// The database failed.
     DatabaseUnavailable = "database_unavailable", 503, "E1501", true;
 }

@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{Config, LogFormat};
 
@@ -12,7 +11,8 @@ pub(super) fn init(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("log: {:?} is not a filter such as `info`", config.log))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_span_events(FmtSpan::NONE)
+        // A log that cannot be written (a full disk) must not take requests with it.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => builder
