@@ -36,10 +36,13 @@ below the target directory; where that cannot be, its lines say so and the rest 
 The contenders of a row run in turn (A B A B …) on the same machine, so that what disturbs it
 disturbs all of them. A figure is the median of the runs' medians, with the lowest and the highest of
 them in parentheses; p99 is that of all samples of all runs. A ratio is Abide's median divided by the
-contender's: below 1 is better for times, above 1 for MB/s. Ratios within a row can be trusted on a
-busy machine. So can CPU time, memory and counts, which are measured once where they do not
-vary. Times alone say as much about the machine as about Abide. A row without a baseline shows
-several figures of Abide, one in each line.
+contender's: below 1 is better for times, above 1 for MB/s. A row without a baseline shows several
+figures of Abide, one in each line.
+
+Memory, bytes and counts of wake-ups hardly vary. Times say as much about the machine as about
+Abide. Ratios and CPU time are steadier than times and still differ between runs of the same code on
+a busy machine, up to twofold. So two tables do not tell whether a change made something faster:
+for that, let the binaries before and after it run in turn.
 
 The bare exec loop is a Python program of a few lines that reads an expression from a pipe and writes
 its `repr` to another, in the interpreter that Abide itself uses. MB are 1,000,000 bytes, MiB are
