@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use abide_model::{Exit, NewStep, SessionId, StepOutcome, StepStatus, Timestamp};
-use abide_session_agent::{Adoption, Recorder};
+use abide_session_agent::{Acceptance, Adoption, Recorder};
 use abide_store::StoreError;
 use tracing::{info, warn};
 
@@ -75,7 +75,10 @@ impl ControlPlane {
             output_end: 0,
         };
         let (id, step) = (step.id, Arc::new(step));
-        if let Err(error) = self.recorder.step_finished(step, Arc::new(outcome)).await {
+        let ended = self
+            .recorder
+            .step_finished(step, Acceptance::Recorded, Arc::new(outcome));
+        if let Err(error) = ended.await {
             warn!(step = %id, %error, "cannot record a lost step");
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use abide_model::{Exit, NewStep, SessionId, StepOutcome, WorkerId};
-use abide_session_agent::{RecordFailed, Recorder, Recording};
+use abide_session_agent::{Acceptance, RecordFailed, Recorder, Recording};
 use abide_store::{Store, StoreError};
 
 use crate::metrics::Metrics;
@@ -31,9 +31,19 @@ impl Recorder for StoreRecorder {
         })
     }
 
-    fn step_finished(&self, step: Arc<NewStep>, outcome: Arc<StepOutcome>) -> Recording<'_, i64> {
+    fn step_finished(
+        &self,
+        step: Arc<NewStep>,
+        acceptance: Acceptance,
+        outcome: Arc<StepOutcome>,
+    ) -> Recording<'_, i64> {
         Box::pin(async move {
-            let finished = match self.store.finish_step(step, Arc::clone(&outcome)).await {
+            let accepted = acceptance == Acceptance::Recorded;
+            let finished = self
+                .store
+                .finish_step(step, Arc::clone(&outcome), accepted)
+                .await;
+            let finished = match finished {
                 Ok(finished) => finished,
                 // The session was deleted meanwhile: there is nothing left to write to.
                 Err(StoreError::SessionMissing(_)) => return Ok(0),

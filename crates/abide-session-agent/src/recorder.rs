@@ -21,9 +21,14 @@ pub trait Recorder: Send + Sync + 'static {
     /// running for a moment.
     fn step_accepted(&self, step: Arc<NewStep>) -> Recording<'_>;
 
-    /// A step ended; it may not have been recorded as accepted. Answers with its sequence number
-    /// once that is durable.
-    fn step_finished(&self, step: Arc<NewStep>, outcome: Arc<StepOutcome>) -> Recording<'_, i64>;
+    /// A step ended; `acceptance` says whether it was recorded as accepted before, as far as the
+    /// agent knows. Answers with its sequence number once the end is durable.
+    fn step_finished(
+        &self,
+        step: Arc<NewStep>,
+        acceptance: crate::Acceptance,
+        outcome: Arc<StepOutcome>,
+    ) -> Recording<'_, i64>;
 
     /// A worker's process ended. `crashed` is `false` when it was stopped on purpose.
     fn worker_exited(

@@ -72,7 +72,7 @@ CREATE TABLE steps (
     stderr_head  BLOB,
     stderr_tail  BLOB,
     UNIQUE (session_id, sequence)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX steps_unfinished ON steps (session_id, sequence) WHERE finished_at IS NULL;
 
 CREATE TABLE workers (

@@ -77,41 +77,41 @@ impl Store {
     }
 
     /// Records how a step ended, and that it was accepted if that is not recorded yet, in one
-    /// change. Events: `step.accepted` if so, `step.completed`.
+    /// change. Events: `step.accepted` if so, `step.completed`. Right whatever `accepted` says;
+    /// it is what the caller believes, and decides what is tried first.
     ///
     /// Errors: [`StoreError::NotTerminal`], and those of [`Self::accept_step`].
     pub async fn finish_step(
         &self,
         step: Arc<NewStep>,
         outcome: Arc<StepOutcome>,
+        accepted: bool,
     ) -> Result<Finished, StoreError> {
         if !outcome.status.is_terminal() {
             return Err(StoreError::NotTerminal(outcome.id, outcome.status));
         }
         self.write("finish a step", move |change| {
-            let (session, id) = (step.session_id, step.id);
-            if let Some(sequence) = finish(change, session, &outcome)? {
-                return Ok(Finished {
-                    first: true,
-                    sequence,
-                });
-            }
-            let sequence = match accept(change, &step)? {
-                // It had ended before: the first outcome stays.
-                Accepted::Existing(step) => {
-                    return Ok(Finished {
-                        first: false,
-                        sequence: step.sequence,
-                    });
-                }
-                Accepted::New(step) => step.sequence,
-            };
-            debug_assert_eq!(id, outcome.id);
-            finish(change, session, &outcome)?;
-            Ok(Finished {
+            let first = |sequence| Finished {
                 first: true,
                 sequence,
-            })
+            };
+            if !accepted && let Some(sequence) = insert_ended(change, &step, &outcome)? {
+                return Ok(first(sequence));
+            }
+            if let Some(sequence) = finish(change, step.session_id, &outcome)? {
+                return Ok(first(sequence));
+            }
+            match accept(change, &step)? {
+                // It had ended before: the first outcome stays.
+                Accepted::Existing(step) => Ok(Finished {
+                    first: false,
+                    sequence: step.sequence,
+                }),
+                Accepted::New(step) => {
+                    finish(change, step.session_id, &outcome)?;
+                    Ok(first(step.sequence))
+                }
+            }
         })
         .await
     }
@@ -220,17 +220,7 @@ fn accept(change: &Change<'_>, new: &NewStep) -> Result<Accepted, Failure> {
         ],
     )?;
 
-    #[derive(Serialize)]
-    struct Payload {
-        step_id: StepId,
-        sequence: i64,
-    }
-    let payload = Payload {
-        step_id: new.id,
-        sequence,
-    };
-    let about = Aggregate::Session(new.session_id);
-    change.record(EventKind::StepAccepted, about, change.now(), &payload, None)?;
+    tell_accepted(change, new.session_id, new.id, sequence)?;
     Ok(Accepted::New(Step::accepted(
         new.clone(),
         sequence,
@@ -273,10 +263,87 @@ fn finish(
             |row| row.get(0),
         )
         .optional()?;
-    let Some(sequence) = sequence else {
-        return Ok(None);
-    };
+    if let Some(sequence) = sequence {
+        tell_completed(change, session_id, outcome, sequence)?;
+    }
+    Ok(sequence)
+}
 
+/// Records a step that was not recorded as accepted, together with its end, in one statement.
+/// `None`: it was, or its session is gone.
+fn insert_ended(
+    change: &Change<'_>,
+    new: &NewStep,
+    outcome: &StepOutcome,
+) -> Result<Option<i64>, Failure> {
+    let sequence: Option<i64> = change
+        .statement(
+            "INSERT INTO steps (id, session_id, sequence, status, code, stdin, timeout_ms, \
+             created_at, started_at, finished_at, result, error, exit, stdout_bytes, \
+             stderr_bytes, output_start, output_end, stdout_head, stdout_tail, stderr_head, \
+             stderr_tail) \
+             SELECT ?1, id, \
+             coalesce((SELECT max(sequence) FROM steps WHERE session_id = ?2), 0) + 1, \
+             ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20 \
+             FROM sessions WHERE id = ?2 \
+             ON CONFLICT (id) DO NOTHING RETURNING sequence",
+        )?
+        .query_row(
+            params![
+                new.id.0,
+                new.session_id.0,
+                outcome.status.as_str(),
+                new.code,
+                new.stdin,
+                new.timeout_ms.map(u64::cast_signed),
+                new.created_at.as_micros(),
+                outcome.started_at.map(Timestamp::as_micros),
+                outcome.finished_at.as_micros(),
+                rows::json_text(outcome.result.as_ref())?,
+                rows::json_text(outcome.error.as_ref())?,
+                rows::json_text(outcome.exit.as_ref())?,
+                outcome.stdout.bytes.cast_signed(),
+                outcome.stderr.bytes.cast_signed(),
+                outcome.output_start.cast_signed(),
+                outcome.output_end.cast_signed(),
+                outcome.stdout.head,
+                kept_tail(&outcome.stdout),
+                outcome.stderr.head,
+                kept_tail(&outcome.stderr),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(sequence) = sequence {
+        tell_accepted(change, new.session_id, new.id, sequence)?;
+        tell_completed(change, new.session_id, outcome, sequence)?;
+    }
+    Ok(sequence)
+}
+
+fn tell_accepted(
+    change: &Change<'_>,
+    session_id: SessionId,
+    step_id: StepId,
+    sequence: i64,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Payload {
+        step_id: StepId,
+        sequence: i64,
+    }
+    let payload = Payload { step_id, sequence };
+    let about = Aggregate::Session(session_id);
+    change.record(EventKind::StepAccepted, about, change.now(), &payload, None)?;
+    Ok(())
+}
+
+fn tell_completed(
+    change: &Change<'_>,
+    session_id: SessionId,
+    outcome: &StepOutcome,
+    sequence: i64,
+) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Payload {
         step_id: StepId,
@@ -300,7 +367,7 @@ fn finish(
         &payload,
         None,
     )?;
-    Ok(Some(sequence))
+    Ok(())
 }
 
 /// A view's tail is trimmed lazily, so it may hold more than what is shown.

@@ -106,7 +106,8 @@ pub(crate) fn outcome(id: StepId, status: StepStatus) -> StepOutcome {
     }
 }
 
-/// Records an outcome; whether it was the first of its step.
+/// Records an outcome, believing by turns that the step was accepted and that it was not; whether
+/// it was the first of its step.
 pub(crate) async fn finish(
     store: &Store,
     session_id: SessionId,
@@ -116,7 +117,11 @@ pub(crate) async fn finish(
         id: outcome.id,
         ..new_step(session_id)
     };
-    let finished = store.finish_step(Arc::new(step), Arc::new(outcome)).await?;
+    static TURN: AtomicI64 = AtomicI64::new(0);
+    let accepted = TURN.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+    let finished = store
+        .finish_step(Arc::new(step), Arc::new(outcome), accepted)
+        .await?;
     Ok(finished.first)
 }
 

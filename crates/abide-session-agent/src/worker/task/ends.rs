@@ -131,7 +131,8 @@ impl WorkerTask {
         let end = self.output_read;
         let exit = (finished.is_none() && entry.started.is_some() && self.link.is_none())
             .then(|| self.describe_exit());
-        let (step, phase) = (Arc::clone(&entry.step), entry.phase.clone());
+        let (step, acceptance) = (Arc::clone(&entry.step), entry.acceptance);
+        let phase = entry.phase.clone();
         let limit = entry.step.timeout_ms;
         let mut outcome = entry.outcome(status, finished, end, exit);
         if outcome.error.is_none() {
@@ -142,7 +143,7 @@ impl WorkerTask {
         let sequence = loop {
             match self
                 .recorder
-                .step_finished(Arc::clone(&step), Arc::clone(&outcome))
+                .step_finished(Arc::clone(&step), acceptance, Arc::clone(&outcome))
                 .await
             {
                 Ok(sequence) => break sequence,
