@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_model::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::OpenError;
@@ -97,6 +98,9 @@ pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Plans must not depend on the values bound to a statement: with partial indexes in the schema
+    // SQLite would compile such a statement again at every run, which costs more than running it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     Ok(connection)
 }
@@ -219,4 +223,26 @@ pub(crate) fn plan(sql: &str) -> String {
         .unwrap()
         .collect();
     lines.unwrap().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_compiled_once_whatever_is_bound_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("abide.db");
+        let connection = open(&path, &StoreOptions::default()).unwrap();
+        let sql = "SELECT max(sequence), (SELECT count(*) FROM steps \
+                   WHERE session_id = ?1 AND finished_at IS NULL) FROM steps WHERE session_id = ?1";
+        let mut statement = connection.prepare(sql).unwrap();
+        for session in [[1; 16], [2; 16], [3; 16]] {
+            statement.query_row([session], |_| Ok(())).unwrap();
+        }
+        assert_eq!(statement.get_status(StatementStatus::Run), 3);
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
 }
