@@ -38,6 +38,14 @@ type App = Arc<ControlPlane>;
                        slash. Errors are problem details (RFC 9457) with a stable `code`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    tags(
+        (name = "sessions", description = "The durable unit: record, interpreter, workspace"),
+        (name = "steps", description = "Code to run in a session's interpreter"),
+        (name = "output", description = "What steps and sessions wrote, byte for byte"),
+        (name = "events", description = "What changed, in order, as a list or as it happens"),
+        (name = "agents", description = "Who sessions belong to"),
+        (name = "system", description = "Health, status, metrics, shutdown"),
+    ),
     components(schemas(abide_model::Problem, abide_model::FieldError)),
     modifiers(&Security),
     security(("bearer" = []), ("api_key" = [])),

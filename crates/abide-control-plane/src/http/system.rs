@@ -74,7 +74,7 @@ async fn health() -> Response {
     .into_response()
 }
 
-/// Whether requests can be served: the database takes writes
+/// Whether requests can be served: the database answers
 #[utoipa::path(get, path = "/readyz", tag = "system", security(()),
     responses(
         (status = 200, description = "Ready", body = Object),
