@@ -2,8 +2,9 @@
 //!
 //! Guarantees
 //! - An answer that says something was stored was given after it was committed.
-//! - A step is accepted, recorded and only then handed over; the same step id is executed at
-//!   most once, whoever repeats it and whichever server answers.
+//! - A step that anybody can hear of before it ends is recorded before it is handed over; any other
+//!   is recorded with its outcome, and the journal vouches for it in between. Either way the same
+//!   step id is executed at most once, whoever repeats it and whichever server answers.
 //! - Every route but the health checks, the metrics and the documentation needs a key.
 //!
 //! The control plane knows nothing of processes, keepers or journals: it asks the session agent.
