@@ -8,6 +8,7 @@ mod agent;
 mod event;
 mod ids;
 mod json;
+mod plane;
 mod problem;
 mod runtime;
 mod session;
@@ -19,6 +20,11 @@ pub use agent::{Agent, AgentChanges, AgentStatus, NewAgent};
 pub use event::{Event, EventKind, NewEvent};
 pub use ids::{AgentId, EventId, InvalidId, SessionId, StepId, WorkerId, new_uuid};
 pub use json::{JsonObject, NotAnObject};
+pub use plane::{
+    AgentHealth, AgentSession, AgentStep, AuthMode, BOOT_ID_HEADER, RegisterSession, Route,
+    RouteStatus, RunStep, SESSION_TOKEN_HEADER, STEP_FRAMES, StepFrame, WorkerExit,
+    is_session_label, session_id_of_label, step_id_of_label,
+};
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use runtime::{Runtime, UnknownRuntime};
 pub use session::{

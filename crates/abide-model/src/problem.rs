@@ -77,6 +77,16 @@ problem_codes! {
     ShuttingDown = "shutting_down", 503, "E1500", true;
     /// The session's interpreter is dead; restart it.
     RuntimeCrashed = "runtime_crashed", 503, "", false;
+    /// The session's runtime could not be reached, and nothing was run; see `details.attempts`.
+    RuntimeUnreachable = "runtime_unreachable", 503, "", false;
+    /// The session's runtime was restarted without the session: its variables are gone.
+    RuntimeIdentityMismatch = "runtime_identity_mismatch", 409, "", false;
+    /// The session is there already, with another runtime.
+    RuntimeMismatch = "runtime_mismatch", 409, "", false;
+    /// The session's token is missing or not the right one.
+    InvalidSessionToken = "invalid_session_token", 401, "", false;
+    /// No such run.
+    RunNotFound = "run_not_found", 404, "", false;
     /// No interpreter of this language could be started.
     RuntimeUnavailable = "runtime_unavailable", 503, "", false;
     /// The disk is full: nothing was stored.

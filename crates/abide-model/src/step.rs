@@ -253,7 +253,7 @@ impl Step {
 }
 
 /// How a step ended; written once.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepOutcome {
     /// Which step.
     pub id: StepId,
