@@ -1,0 +1,1 @@
+//! The data plane: finds each session's runtime and gets each step to it, once.
