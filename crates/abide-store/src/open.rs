@@ -16,7 +16,10 @@ use crate::OpenError;
 const APPLICATION_ID: i64 = 0x6162_6964;
 
 /// The schema, version by version; a released entry never changes.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_records.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_records.sql"),
+    include_str!("../migrations/0002_routes.sql"),
+];
 
 /// The schema version this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]

@@ -5,11 +5,12 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use abide_model::{AgentId, NewSession, SessionChanges, SessionId, SessionStatus};
-use abide_store::{Store, StoreError};
+use abide_store::{Inserted, Store, StoreError};
 use rusqlite::Connection;
 use tokio::task::JoinSet;
 
-use crate::fixtures::{TestStore, log, new_session, owner};
+use crate::conformance::routes::new_route;
+use crate::fixtures::{TestStore, log, new_session, options, owner};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_creates_are_all_there() {
@@ -178,4 +179,39 @@ async fn a_full_queue_refuses_and_recovers() {
         call.await.unwrap();
     }
     test.store.check().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_programs_give_a_session_one_route() {
+    let test = TestStore::new();
+    let second = Store::open(&test.path, options()).unwrap();
+    for session in 0..20 {
+        let session = format!("s{session}");
+        let mut callers = JoinSet::new();
+        for caller in 0..8 {
+            let programs = [test.store.clone(), second.clone()];
+            let mut new = new_route(&session);
+            new.route.boot_id = caller.to_string();
+            callers.spawn(async move { programs[caller % 2].insert_route(new).await.unwrap() });
+        }
+        let new = |answer: &Inserted| matches!(answer, Inserted::New(_));
+        let answers = callers.join_all().await;
+        assert_eq!(answers.iter().filter(|answer| new(answer)).count(), 1);
+
+        let (Inserted::New(route) | Inserted::Existing(route)) = &answers[0];
+        let (here, there) = tokio::join!(
+            test.store.update_route(route.clone()),
+            second.update_route(route.clone()),
+        );
+        let updated: Vec<_> = [here.unwrap(), there.unwrap()]
+            .into_iter()
+            .flatten()
+            .collect();
+        assert_eq!(updated.len(), 1, "one change for each generation");
+        assert_eq!(
+            second.route(&session).await.unwrap().as_ref(),
+            updated.first()
+        );
+    }
+    second.close().await;
 }

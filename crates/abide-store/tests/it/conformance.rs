@@ -5,6 +5,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod events;
+pub(crate) mod routes;
 pub(crate) mod sessions;
 pub(crate) mod steps;
 pub(crate) mod workers;
@@ -57,6 +58,16 @@ macro_rules! for_each_conformance_test {
                 followers_miss_nothing,
                 watch_shows_the_last_commit,
                 refused_changes_leave_no_event;
+            routes:
+                insert_answers_the_route,
+                insert_finds_the_first,
+                one_of_many_inserts_wins,
+                update_needs_the_generation,
+                remove_needs_the_generation,
+                a_change_of_a_removed_route_misses_its_successor,
+                lists_page_by_session,
+                overdue_come_first_and_ended_not_at_all,
+                only_the_ended_are_forgotten;
         }
     };
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use abide_model::AgentId;
 use abide_store::{OpenError, SCHEMA_VERSION, Store, StoreOptions, Synchronous};
 use rusqlite::Connection;
 
@@ -107,6 +108,37 @@ async fn a_newer_schema_is_refused_by_both_versions() {
         "{text}"
     );
     assert!(text.contains(&format!("up to {SCHEMA_VERSION}")), "{text}");
+}
+
+#[tokio::test]
+async fn an_older_schema_is_brought_up_with_all_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("abide.db");
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(include_str!("../../migrations/0001_records.sql"))
+        .unwrap();
+    // What the first version wrote: its mark, and a record.
+    raw.execute_batch(
+        "PRAGMA application_id = 0x61626964; PRAGMA user_version = 1;
+         INSERT INTO agents VALUES (zeroblob(16), 'did:agent:a:1', 'a', 'general', 'active',
+                                    '{}', '{}', '{}', 1, 1);",
+    )
+    .unwrap();
+    drop(raw);
+    let store = Store::open(&path, options()).unwrap();
+    assert_eq!(store.routes(None, 10).await.unwrap(), []);
+    let agent = store
+        .agent(AgentId(uuid::Uuid::nil()))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(agent.name, "a");
+    store.close().await;
+    let raw = Connection::open(&path).unwrap();
+    let version: i64 = raw
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, SCHEMA_VERSION);
 }
 
 #[tokio::test]
