@@ -17,8 +17,6 @@ pub struct ControlPlaneConfig {
     pub url: String,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// Sessions that may be stored.
-    pub max_sessions: u64,
     /// Interpreters that may live at once.
     pub max_live: usize,
     /// Applied to steps that bring no `timeout_ms`; none by default.

@@ -73,6 +73,7 @@ impl ControlPlane {
             finished_at: Timestamp::now(),
             output_start: 0,
             output_end: 0,
+            worker: None,
         };
         let (id, step) = (step.id, Arc::new(step));
         let ended = self

@@ -122,6 +122,10 @@ pub(crate) fn store_problem(error: StoreError) -> Problem {
             ProblemCode::IdempotencyConflict,
             "this Idempotency-Key was used for a different request; choose a fresh one",
         ),
+        StoreError::SessionLimit(limit) => Problem::new(
+            ProblemCode::LimitReached,
+            format!("{limit} sessions exist, which is the limit (max_sessions); delete some"),
+        ),
         StoreError::Busy { .. } => Problem::new(
             ProblemCode::DatabaseUnavailable,
             "the database is busy; try again",

@@ -36,24 +36,26 @@ impl Recorder for StoreRecorder {
         step: Arc<NewStep>,
         acceptance: Acceptance,
         outcome: Arc<StepOutcome>,
-    ) -> Recording<'_, i64> {
+    ) -> Recording<'static, i64> {
+        let accepted = acceptance == Acceptance::Recorded;
+        let finished = self.store.finish_step(step, Arc::clone(&outcome), accepted);
+        let metrics = Arc::clone(&self.metrics);
         Box::pin(async move {
-            let accepted = acceptance == Acceptance::Recorded;
-            let finished = self
-                .store
-                .finish_step(step, Arc::clone(&outcome), accepted)
-                .await;
-            let finished = match finished {
+            let finished = match finished.await {
                 Ok(finished) => finished,
                 // The session was deleted meanwhile: there is nothing left to write to.
                 Err(StoreError::SessionMissing(_)) => return Ok(0),
                 Err(error) => return Err(RecordFailed(error.into())),
             };
             if finished.first {
-                self.metrics.step_ended(&outcome);
+                metrics.step_ended(&outcome);
             }
             Ok(finished.sequence)
         })
+    }
+
+    fn tells_before_durable(&self) -> bool {
+        self.store.is_written_behind()
     }
 
     fn worker_exited(

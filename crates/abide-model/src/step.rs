@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Exit, SessionId, StepId, Timestamp};
+use crate::{Exit, SessionId, StepId, Timestamp, WorkerId};
 
 /// Bytes of a stream's beginning that a step's record keeps.
 pub const VIEW_HEAD_BYTES: usize = 32 * 1024;
@@ -223,6 +223,8 @@ pub struct NewStep {
     pub timeout_ms: Option<u64>,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// See [`Step::sequence`]; `None` where who accepts it does not know, and the store finds it.
+    pub sequence: Option<i64>,
 }
 
 impl Step {
@@ -277,6 +279,8 @@ pub struct StepOutcome {
     pub output_start: u64,
     /// Where it ends.
     pub output_end: u64,
+    /// The worker that ran it, and whose journal has the output.
+    pub worker: Option<WorkerId>,
 }
 
 /// Which steps a list shows, oldest first.

@@ -22,13 +22,21 @@ pub trait Recorder: Send + Sync + 'static {
     fn step_accepted(&self, step: Arc<NewStep>) -> Recording<'_>;
 
     /// A step ended; `acceptance` says whether it was recorded as accepted before, as far as the
-    /// agent knows. Answers with its sequence number once the end is durable.
+    /// agent knows. The call hands the end in; the answer, with its sequence number, comes once it
+    /// is durable.
     fn step_finished(
         &self,
         step: Arc<NewStep>,
         acceptance: crate::Acceptance,
         outcome: Arc<StepOutcome>,
-    ) -> Recording<'_, i64>;
+    ) -> Recording<'static, i64>;
+
+    /// Whether an end that was handed in may be told before it is durable: whoever looks it up
+    /// finds it, and should the server die before it is durable, what the journal still holds is
+    /// as good.
+    fn tells_before_durable(&self) -> bool {
+        false
+    }
 
     /// A worker's process ended. `crashed` is `false` when it was stopped on purpose.
     fn worker_exited(

@@ -183,6 +183,8 @@ struct Shared {
     exit: watch::Sender<Option<Exit>>,
     unfinished: AtomicUsize,
     queue_length: usize,
+    /// Where the journal ended when the agent came to it.
+    caught_up_at: u64,
 }
 
 impl Shared {
@@ -211,7 +213,8 @@ pub struct WorkerHandle {
     shared: Arc<Shared>,
     inbox: mpsc::UnboundedSender<Command>,
     /// Held by whoever accepts a step, so that the order of acceptance is the order of running.
-    pub accepting: Arc<tokio::sync::Mutex<()>>,
+    /// Inside: the sequence number given to the last step, if every later one was given here.
+    pub accepting: Arc<tokio::sync::Mutex<Option<i64>>>,
 }
 
 impl WorkerHandle {
@@ -228,6 +231,11 @@ impl WorkerHandle {
     /// How it ended, once it has.
     pub fn exit(&self) -> Option<Exit> {
         self.shared.exit.borrow().clone()
+    }
+
+    /// Nothing is left of the time before the agent started that might still turn up as a step.
+    pub fn has_caught_up(&self) -> bool {
+        *self.shared.progress.borrow() >= self.shared.caught_up_at && self.unfinished() == 0
     }
 
     /// Steps that wait or run.
@@ -377,6 +385,7 @@ pub(crate) fn start(
         exit: watch::channel(None).0,
         unfinished: AtomicUsize::new(setup.unfinished.len()),
         queue_length: setup.queue_length,
+        caught_up_at: setup.journal.head_seq(),
     });
     let task = task::WorkerTask::new(setup, Arc::clone(&shared), commands, recorder)?;
     tasks.spawn("worker", task.run(tasks.stopping()));

@@ -96,6 +96,9 @@ pub enum StoreError {
     /// The agent owns sessions and stays.
     #[error("agent {0} owns sessions")]
     AgentInUse(AgentId),
+    /// As many sessions exist as may ([`crate::StoreOptions::max_sessions`]).
+    #[error("{0} sessions exist, which is the limit")]
+    SessionLimit(u64),
     /// Steps and workers need their session.
     #[error("no session {0}")]
     SessionMissing(SessionId),

@@ -42,6 +42,7 @@ impl Store {
         let Some(sequence) = sequence_of(id) else {
             return Ok(None);
         };
+        self.settle().await?;
         let found = self.read("read an event", |connection| {
             connection
                 .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE sequence = ?1"))?
@@ -59,6 +60,7 @@ impl Store {
         offset: i64,
     ) -> Result<Vec<Event>, StoreError> {
         let (sql, values) = list(filter, Order::NewestFirst, limit, offset);
+        self.settle().await?;
         self.read("list events", |connection| select(connection, &sql, values))
     }
 
@@ -70,6 +72,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Event>, StoreError> {
         let (sql, values) = list(filter, Order::After(sequence), limit, 0);
+        self.settle().await?;
         self.read("follow events", |connection| {
             select(connection, &sql, values)
         })

@@ -14,6 +14,7 @@
 //! What it does not know: HTTP, processes, limits. Limits on sizes and counts are the caller's.
 
 mod agents;
+mod cache;
 mod checkpoint;
 mod error;
 mod events;

@@ -19,6 +19,7 @@ const APPLICATION_ID: i64 = 0x6162_6964;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_records.sql"),
     include_str!("../migrations/0002_routes.sql"),
+    include_str!("../migrations/0003_step_workers.sql"),
 ];
 
 /// The schema version this program writes.
@@ -52,6 +53,8 @@ pub struct StoreOptions {
     /// Databases up to this many bytes are checked whole when opened, which takes 2 ms per MB;
     /// larger ones are checked on request, by [`crate::Store::verify`].
     pub check_up_to_bytes: u64,
+    /// Sessions that may exist; [`crate::StoreError::SessionLimit`] refuses more.
+    pub max_sessions: Option<u64>,
 }
 
 impl Default for StoreOptions {
@@ -61,6 +64,7 @@ impl Default for StoreOptions {
             clock: Arc::new(Timestamp::now),
             // A third of the 80 ms that a server may take to be ready.
             check_up_to_bytes: 16 * 1024 * 1024,
+            max_sessions: None,
         }
     }
 }

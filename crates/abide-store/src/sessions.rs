@@ -68,7 +68,15 @@ impl Store {
 
     /// One session.
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.read("read a session", |connection| find(connection, id))
+        let generation = match self.cache().get(id) {
+            Ok(session) => return Ok(Some(session)),
+            Err(generation) => generation,
+        };
+        let session = self.read("read a session", |connection| find(connection, id))?;
+        if let Some(session) = &session {
+            self.cache().keep(session, generation);
+        }
+        Ok(session)
     }
 
     /// The session of this name.
@@ -116,6 +124,7 @@ impl Store {
             let Some(session) = find(change.connection(), id)? else {
                 return Ok(None);
             };
+            change.touch(id);
             change.execute("DELETE FROM sessions WHERE id = ?1", [id.0])?;
             change.affect(|effects| effects.sessions -= 1);
             #[derive(Serialize)]
@@ -176,6 +185,9 @@ fn create(
     }
     if exists(change, new.id)? {
         return Err(StoreError::IdTaken(new.id.0).into());
+    }
+    if let Some(limit) = change.session_limit() {
+        return Err(StoreError::SessionLimit(limit).into());
     }
     if let Some(name) = &new.name {
         let holder = change
@@ -288,6 +300,7 @@ fn update(
     }
     sql += " WHERE id = ?1";
 
+    change.touch(id);
     session.updated_at = change.now();
     session.version += 1;
     session.status = changes.status.unwrap_or(session.status);

@@ -4,14 +4,15 @@
 //! runs it; until the outcome is recorded a step is `queued` here, and its queue position is the
 //! number of unfinished steps before it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use abide_model::{
     EventKind, NewStep, OutputView, SessionId, Step, StepFilter, StepId, StepOutcome, StepStatus,
-    Timestamp, VIEW_TAIL_BYTES,
+    Timestamp, VIEW_TAIL_BYTES, WorkerId,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::error::Failure;
 use crate::events::Aggregate;
@@ -53,6 +54,8 @@ pub struct OutputRange {
     pub start: u64,
     /// Output offset after its last byte.
     pub end: u64,
+    /// Whose journal; `None` for a step that no worker was given.
+    pub worker: Option<WorkerId>,
 }
 
 /// Ends with the bodies of the output, as the table does.
@@ -65,6 +68,11 @@ const COLUMNS: &str = "id, session_id, sequence, status, code, timeout_ms, creat
                            AND earlier.finished_at IS NULL\
                        ) ELSE 0 END, \
                        stdout_head, stdout_tail, stderr_head, stderr_tail";
+
+/// The position of a new step of session ?1: ?2 if it is given and free, else the next.
+const SEQUENCE: &str = "coalesce(\
+    CASE WHEN EXISTS (SELECT 1 FROM steps WHERE session_id = ?1 AND sequence = ?2) THEN NULL ELSE ?2 END, \
+    (SELECT max(sequence) FROM steps WHERE session_id = ?1) + 1, 1)";
 
 impl Store {
     /// Records a step at the end of its session's queue, or finds the one of the same id. Event
@@ -80,40 +88,31 @@ impl Store {
     /// change. Events: `step.accepted` if so, `step.completed`. Right whatever `accepted` says;
     /// it is what the caller believes, and decides what is tried first.
     ///
+    /// The change is handed in by the call; the answer comes once it is committed, which may be a
+    /// few milliseconds later. Whatever reads steps or events meanwhile finds it committed.
+    ///
     /// Errors: [`StoreError::NotTerminal`], and those of [`Self::accept_step`].
-    pub async fn finish_step(
+    pub fn finish_step(
         &self,
         step: Arc<NewStep>,
         outcome: Arc<StepOutcome>,
         accepted: bool,
-    ) -> Result<Finished, StoreError> {
-        if !outcome.status.is_terminal() {
-            return Err(StoreError::NotTerminal(outcome.id, outcome.status));
-        }
-        self.write("finish a step", move |change| {
-            let first = |sequence| Finished {
-                first: true,
-                sequence,
-            };
-            if !accepted && let Some(sequence) = insert_ended(change, &step, &outcome)? {
-                return Ok(first(sequence));
-            }
-            if let Some(sequence) = finish(change, step.session_id, &outcome)? {
-                return Ok(first(sequence));
-            }
-            match accept(change, &step)? {
-                // It had ended before: the first outcome stays.
-                Accepted::Existing(step) => Ok(Finished {
-                    first: false,
-                    sequence: step.sequence,
-                }),
-                Accepted::New(step) => {
-                    finish(change, step.session_id, &outcome)?;
-                    Ok(first(step.sequence))
-                }
-            }
+    ) -> impl Future<Output = Result<Finished, StoreError>> + Send + use<> {
+        self.write_behind("finish a step", move |change| {
+            record_end(change, &step, &outcome, accepted)
         })
-        .await
+    }
+
+    /// The position of a session's last step; 0 if it has none.
+    pub async fn last_sequence(&self, session_id: SessionId) -> Result<i64, StoreError> {
+        self.settle().await?;
+        self.read("read a session's last step", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT coalesce(max(sequence), 0) FROM steps WHERE session_id = ?1",
+                )?
+                .query_row([session_id.0], |row| row.get(0))
+        })
     }
 
     /// One step of a session.
@@ -122,6 +121,7 @@ impl Store {
         session_id: SessionId,
         id: StepId,
     ) -> Result<Option<Step>, StoreError> {
+        self.settle().await?;
         self.read("read a step", |connection| {
             Ok(find(connection, id)?.filter(|step| step.session_id == session_id))
         })
@@ -133,6 +133,7 @@ impl Store {
         session_id: SessionId,
         filter: StepFilter,
     ) -> Result<Vec<Step>, StoreError> {
+        self.settle().await?;
         self.read("list steps", |connection| {
             connection
                 .prepare_cached(&format!(
@@ -161,6 +162,7 @@ impl Store {
             "SELECT sequence, id, session_id, code, stdin, timeout_ms, created_at FROM steps \
              WHERE finished_at IS NULL AND {condition} ORDER BY session_id, sequence"
         );
+        self.settle().await?;
         self.read("list unfinished steps", |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             statement
@@ -171,16 +173,18 @@ impl Store {
 
     /// Where a step's output is; `None` until it has ended, and for an unknown step.
     pub async fn step_output_range(&self, id: StepId) -> Result<Option<OutputRange>, StoreError> {
+        self.settle().await?;
         self.read("read a step's output range", |connection| {
             connection
                 .prepare_cached(
-                    "SELECT output_start, output_end FROM steps \
+                    "SELECT output_start, output_end, worker_id FROM steps \
                      WHERE id = ?1 AND finished_at IS NOT NULL",
                 )?
                 .query_row([id.0], |row| {
                     Ok(OutputRange {
                         start: rows::count(row, 0)?,
                         end: rows::count(row, 1)?,
+                        worker: row.get::<_, Option<Uuid>>(2)?.map(WorkerId),
                     })
                 })
                 .optional()
@@ -200,11 +204,13 @@ fn accept(change: &Change<'_>, new: &NewStep) -> Result<Accepted, Failure> {
         return Err(StoreError::SessionMissing(new.session_id).into());
     }
     let (sequence, waiting): (i64, u32) = change
-        .statement(
-            "SELECT coalesce((SELECT max(sequence) FROM steps WHERE session_id = ?1), 0) + 1, \
-             (SELECT count(*) FROM steps WHERE session_id = ?1 AND finished_at IS NULL)",
-        )?
-        .query_row([new.session_id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .statement(&format!(
+            "SELECT {SEQUENCE}, \
+             (SELECT count(*) FROM steps WHERE session_id = ?1 AND finished_at IS NULL)"
+        ))?
+        .query_row(params![new.session_id.0, new.sequence], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     change.execute(
         "INSERT INTO steps (id, session_id, sequence, status, code, stdin, timeout_ms, created_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -228,41 +234,120 @@ fn accept(change: &Change<'_>, new: &NewStep) -> Result<Accepted, Failure> {
     )))
 }
 
+/// See [`Store::finish_step`].
+fn record_end(
+    change: &Change<'_>,
+    step: &NewStep,
+    outcome: &StepOutcome,
+    accepted: bool,
+) -> Result<Finished, Failure> {
+    if !outcome.status.is_terminal() {
+        return Err(StoreError::NotTerminal(outcome.id, outcome.status).into());
+    }
+    let first = |sequence| Finished {
+        first: true,
+        sequence,
+    };
+    if !accepted && let Some(sequence) = insert_ended(change, step, outcome)? {
+        return Ok(first(sequence));
+    }
+    if let Some(sequence) = finish(change, step.session_id, outcome)? {
+        return Ok(first(sequence));
+    }
+    match accept(change, step)? {
+        // It had ended before: the first outcome stays.
+        Accepted::Existing(step) => Ok(Finished {
+            first: false,
+            sequence: step.sequence,
+        }),
+        Accepted::New(step) => {
+            finish(change, step.session_id, outcome)?;
+            Ok(first(step.sequence))
+        }
+    }
+}
+
+/// The columns of an end, as both statements name their parameters.
+const END: &[&str] = &[
+    "status",
+    "started_at",
+    "finished_at",
+    "result",
+    "error",
+    "exit",
+    "stdout_bytes",
+    "stderr_bytes",
+    "output_start",
+    "output_end",
+    "stdout_head",
+    "stdout_tail",
+    "stderr_head",
+    "stderr_tail",
+    "worker_id",
+];
+
+/// Binds [`END`] from parameter `place` on.
+fn bind_end(
+    statement: &mut CachedStatement<'_>,
+    place: usize,
+    outcome: &StepOutcome,
+) -> Result<(), Failure> {
+    let exit = rows::json_text(outcome.exit.as_ref())?;
+    let result = rows::json_text(outcome.result.as_ref())?;
+    let error = rows::json_text(outcome.error.as_ref())?;
+    let values: [&dyn ToSql; 15] = [
+        &outcome.status.as_str(),
+        &outcome.started_at.map(Timestamp::as_micros),
+        &outcome.finished_at.as_micros(),
+        &result,
+        &error,
+        &exit,
+        &outcome.stdout.bytes.cast_signed(),
+        &outcome.stderr.bytes.cast_signed(),
+        &outcome.output_start.cast_signed(),
+        &outcome.output_end.cast_signed(),
+        &outcome.stdout.head,
+        &kept_tail(&outcome.stdout),
+        &outcome.stderr.head,
+        &kept_tail(&outcome.stderr),
+        &outcome.worker.map(|worker| worker.0),
+    ];
+    for (place, value) in (place..).zip(values) {
+        statement.raw_bind_parameter(place, value)?;
+    }
+    Ok(())
+}
+
+/// Runs a statement whose parameters are bound and which returns a sequence at most.
+fn sequence_of(mut statement: CachedStatement<'_>) -> rusqlite::Result<Option<i64>> {
+    let mut rows = statement.raw_query();
+    let sequence = rows.next()?.map(|row| row.get(0)).transpose()?;
+    // A statement that returns rows has only run once all are read.
+    while rows.next()?.is_some() {}
+    Ok(sequence)
+}
+
 fn finish(
     change: &Change<'_>,
     session_id: SessionId,
     outcome: &StepOutcome,
 ) -> Result<Option<i64>, Failure> {
-    let sequence: Option<i64> = change
-        .statement(
-            "UPDATE steps SET status = ?3, started_at = ?4, finished_at = ?5, result = ?6, \
-             error = ?7, exit = ?8, stdout_bytes = ?9, stderr_bytes = ?10, output_start = ?11, \
-             output_end = ?12, stdout_head = ?13, stdout_tail = ?14, stderr_head = ?15, \
-             stderr_tail = ?16 \
-             WHERE id = ?1 AND session_id = ?2 AND finished_at IS NULL RETURNING sequence",
-        )?
-        .query_row(
-            params![
-                outcome.id.0,
-                session_id.0,
-                outcome.status.as_str(),
-                outcome.started_at.map(Timestamp::as_micros),
-                outcome.finished_at.as_micros(),
-                rows::json_text(outcome.result.as_ref())?,
-                rows::json_text(outcome.error.as_ref())?,
-                rows::json_text(outcome.exit.as_ref())?,
-                outcome.stdout.bytes.cast_signed(),
-                outcome.stderr.bytes.cast_signed(),
-                outcome.output_start.cast_signed(),
-                outcome.output_end.cast_signed(),
-                outcome.stdout.head,
-                kept_tail(&outcome.stdout),
-                outcome.stderr.head,
-                kept_tail(&outcome.stderr),
-            ],
-            |row| row.get(0),
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        let ends: Vec<_> = (3..)
+            .zip(END)
+            .map(|(place, column)| format!("{column} = ?{place}"))
+            .collect();
+        format!(
+            "UPDATE steps SET {} WHERE id = ?1 AND session_id = ?2 AND finished_at IS NULL \
+             RETURNING sequence",
+            ends.join(", ")
         )
-        .optional()?;
+    });
+    let mut statement = change.statement(&SQL)?;
+    statement.raw_bind_parameter(1, outcome.id.0)?;
+    statement.raw_bind_parameter(2, session_id.0)?;
+    bind_end(&mut statement, 3, outcome)?;
+    let sequence = sequence_of(statement)?;
     if let Some(sequence) = sequence {
         tell_completed(change, session_id, outcome, sequence)?;
     }
@@ -276,44 +361,26 @@ fn insert_ended(
     new: &NewStep,
     outcome: &StepOutcome,
 ) -> Result<Option<i64>, Failure> {
-    let sequence: Option<i64> = change
-        .statement(
-            "INSERT INTO steps (id, session_id, sequence, status, code, stdin, timeout_ms, \
-             created_at, started_at, finished_at, result, error, exit, stdout_bytes, \
-             stderr_bytes, output_start, output_end, stdout_head, stdout_tail, stderr_head, \
-             stderr_tail) \
-             SELECT ?1, id, \
-             coalesce((SELECT max(sequence) FROM steps WHERE session_id = ?2), 0) + 1, \
-             ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20 \
-             FROM sessions WHERE id = ?2 \
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        let places: Vec<_> = (8..).zip(END).map(|(n, _)| format!("?{n}")).collect();
+        format!(
+            "INSERT INTO steps (session_id, sequence, id, code, stdin, timeout_ms, created_at, {}) \
+             SELECT id, {SEQUENCE}, ?3, ?4, ?5, ?6, ?7, {} FROM sessions WHERE id = ?1 \
              ON CONFLICT (id) DO NOTHING RETURNING sequence",
-        )?
-        .query_row(
-            params![
-                new.id.0,
-                new.session_id.0,
-                outcome.status.as_str(),
-                new.code,
-                new.stdin,
-                new.timeout_ms.map(u64::cast_signed),
-                new.created_at.as_micros(),
-                outcome.started_at.map(Timestamp::as_micros),
-                outcome.finished_at.as_micros(),
-                rows::json_text(outcome.result.as_ref())?,
-                rows::json_text(outcome.error.as_ref())?,
-                rows::json_text(outcome.exit.as_ref())?,
-                outcome.stdout.bytes.cast_signed(),
-                outcome.stderr.bytes.cast_signed(),
-                outcome.output_start.cast_signed(),
-                outcome.output_end.cast_signed(),
-                outcome.stdout.head,
-                kept_tail(&outcome.stdout),
-                outcome.stderr.head,
-                kept_tail(&outcome.stderr),
-            ],
-            |row| row.get(0),
+            END.join(", "),
+            places.join(", ")
         )
-        .optional()?;
+    });
+    let mut statement = change.statement(&SQL)?;
+    statement.raw_bind_parameter(1, new.session_id.0)?;
+    statement.raw_bind_parameter(2, new.sequence)?;
+    statement.raw_bind_parameter(3, new.id.0)?;
+    statement.raw_bind_parameter(4, &new.code)?;
+    statement.raw_bind_parameter(5, &new.stdin)?;
+    statement.raw_bind_parameter(6, new.timeout_ms.map(u64::cast_signed))?;
+    statement.raw_bind_parameter(7, new.created_at.as_micros())?;
+    bind_end(&mut statement, 8, outcome)?;
+    let sequence = sequence_of(statement)?;
     if let Some(sequence) = sequence {
         tell_accepted(change, new.session_id, new.id, sequence)?;
         tell_completed(change, new.session_id, outcome, sequence)?;
@@ -392,6 +459,7 @@ fn unfinished(row: &Row<'_>) -> rusqlite::Result<UnfinishedStep> {
             stdin: row.get(4)?,
             timeout_ms: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
             created_at: rows::time(row, 6)?,
+            sequence: Some(row.get(0)?),
         },
     })
 }

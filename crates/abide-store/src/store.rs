@@ -2,16 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use crate::cache::SessionCache;
 use crate::checkpoint::Checkpointer;
 use crate::error::Failure;
 use crate::readers::Readers;
-use crate::writer::{self, Change, Job, Message, Pen, Pending, QUEUE, Writer};
+use crate::writer::{self, Change, Duty, Line, Message, Pen, Pending, Writer};
 use crate::{OpenError, StoreError, StoreOptions, Synchronous, open};
 
 /// Records and the event log. Cheap to clone; all clones share one writer.
@@ -27,11 +29,15 @@ pub struct Store {
 struct Shared {
     readers: Readers,
     pen: Arc<Pen>,
+    line: Arc<Mutex<Line>>,
     /// Commits do not wait for the disk, so callers may write on their own threads.
     write_here: bool,
-    writer: SyncSender<Message>,
+    writer: Sender<Message>,
     sequence: watch::Receiver<i64>,
     sessions: Arc<AtomicI64>,
+    cache: Arc<SessionCache>,
+    /// Changes left behind and not committed yet.
+    behind: Arc<AtomicUsize>,
 }
 
 impl Store {
@@ -56,7 +62,11 @@ impl Store {
         let checkpointer = Checkpointer::start(path, &mut connection)?;
         let (sequence, followers) = watch::channel(last);
         let sessions = Arc::new(AtomicI64::new(sessions));
-        let (writer, queue) = sync_channel(QUEUE);
+        let (writer, messages) = channel();
+        let (line, cache) = (
+            Arc::<Mutex<Line>>::default(),
+            Arc::<SessionCache>::default(),
+        );
         let write_here = options.synchronous == Synchronous::Normal;
         let pen = Arc::new(Pen::new(Some(Writer {
             connection,
@@ -64,11 +74,13 @@ impl Store {
             checkpointer,
             sequence,
             sessions: Arc::clone(&sessions),
+            cache: Arc::clone(&cache),
+            max_sessions: options.max_sessions,
         })));
-        let pen_of_thread = Arc::clone(&pen);
+        let (pen_of_thread, line_of_thread) = (Arc::clone(&pen), Arc::clone(&line));
         std::thread::Builder::new()
             .name("abide-writer".to_owned())
-            .spawn(move || writer::run(&pen_of_thread, queue))
+            .spawn(move || writer::run(&pen_of_thread, &line_of_thread, messages))
             .map_err(|source| OpenError::Thread {
                 name: "writer",
                 source,
@@ -76,10 +88,13 @@ impl Store {
         let shared = Shared {
             readers,
             pen,
+            line,
             write_here,
             writer,
             sequence: followers,
             sessions,
+            cache,
+            behind: Arc::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -90,15 +105,9 @@ impl Store {
     /// and closes it. Later calls on any clone answer [`StoreError::Closed`].
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
-        let mut message = Message::Close(reply);
-        // A full queue must not keep the store from closing. The writer works it off without
-        // waiting for anything, so this ends soon.
-        while let Err(TrySendError::Full(back)) = self.shared.writer.try_send(message) {
-            message = back;
-            tokio::task::yield_now().await;
-        }
+        // An error, here and below, means that the writer has ended already.
+        self.shared.writer.send(Message::Close(reply)).ok();
         self.shared.readers.close();
-        // An error means that the writer has ended already.
         closed.await.ok();
     }
 
@@ -127,6 +136,12 @@ impl Store {
         self.shared.sequence.clone()
     }
 
+    /// Whether ends of steps are committed a moment after they were handed in; not where every
+    /// commit is to survive a power failure.
+    pub fn is_written_behind(&self) -> bool {
+        self.shared.write_here
+    }
+
     /// How many sessions there are; does not touch the database.
     pub async fn count_sessions(&self) -> Result<u64, StoreError> {
         // Counts of committed changes only, so it is never below zero.
@@ -150,6 +165,19 @@ impl Store {
         }
     }
 
+    /// The session of this id, from the cache if it was read lately.
+    pub(crate) fn cache(&self) -> &SessionCache {
+        &self.shared.cache
+    }
+
+    /// Waits until changes that were left behind are committed, so that a read shows them.
+    pub(crate) async fn settle(&self) -> Result<(), StoreError> {
+        if self.shared.behind.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        self.write("settle", |_| Ok(())).await
+    }
+
     /// Has the writer make a change; answers after the commit that contains it.
     pub(crate) async fn write<T, W>(
         &self,
@@ -166,36 +194,83 @@ impl Store {
             work: Some(work),
             result: None,
             reply,
+            behind: None,
         });
-        self.hand_in(operation, job)?;
+        let duty = self.shared.line.lock().join(operation, job)?;
+        if duty == Duty::Lead {
+            self.lead().await;
+        }
         answer
             .await
             .unwrap_or(Err(StoreError::Closed { operation }))
     }
 
-    /// Has the job done here and now if the pen is free, and queued if not.
-    fn hand_in(&self, operation: &'static str, job: Box<dyn Job>) -> Result<(), StoreError> {
-        let mut job = job;
-        if self.shared.write_here
-            && let Some(pen) = self.shared.pen.try_lock()
-            && let Some(writer) = &*pen
-        {
-            match writer.write_now(job) {
-                Ok(overlong) => {
-                    if overlong {
-                        // Full: then the thread is about to do it anyway.
-                        self.shared.writer.try_send(Message::Relieve).ok();
-                    }
-                    return Ok(());
-                }
-                Err(back) => job = back,
+    /// Has the writer make a change soon; the answer comes after the commit that contains it.
+    /// Where a commit waits for the disk, it is made as soon as any other.
+    pub(crate) fn write_behind<T, W>(
+        &self,
+        operation: &'static str,
+        work: W,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Change<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let behind = Arc::clone(&self.shared.behind);
+        behind.fetch_add(1, Ordering::Relaxed);
+        let job = Box::new(Pending {
+            operation,
+            work: Some(work),
+            result: None,
+            reply,
+            behind: Some(Arc::clone(&behind)),
+        });
+        let duty = self.shared.line.lock().leave(operation, job);
+        let message = if self.shared.write_here {
+            Message::Linger
+        } else {
+            Message::Write
+        };
+        let refused = match duty {
+            Ok(Duty::Lead) => {
+                self.shared.writer.send(message).ok();
+                None
+            }
+            Ok(Duty::Follow) => None,
+            Err(error) => {
+                behind.fetch_sub(1, Ordering::Relaxed);
+                Some(error)
+            }
+        };
+        async move {
+            match refused {
+                Some(error) => Err(error),
+                None => answer
+                    .await
+                    .unwrap_or(Err(StoreError::Closed { operation })),
             }
         }
-        match self.shared.writer.try_send(Message::Change(job)) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(StoreError::Busy { operation }),
-            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed { operation }),
+    }
+
+    /// Commits the line, here if possible.
+    async fn lead(&self) {
+        /// Sees to it even if the caller goes away.
+        struct Lead<'a>(&'a Shared);
+        impl Drop for Lead<'_> {
+            fn drop(&mut self) {
+                if !(self.0.write_here && writer::write_here(&self.0.pen, &self.0.line)) {
+                    // An error means that the thread has ended, and answered everybody.
+                    self.0.writer.send(Message::Write).ok();
+                }
+            }
         }
+        let lead = Lead(&self.shared);
+        if self.shared.write_here {
+            // Whatever else is ready to write now joins the line.
+            tokio::task::yield_now().await;
+        }
+        drop(lead);
     }
 }
 

@@ -1,28 +1,33 @@
 //! The one writer: changes that wait together are committed together.
 //!
-//! There is one [`Writer`], and whoever holds its lock writes: a caller who finds it free makes
-//! its change at once, on its own thread, which spares two thread switches; everybody else queues
-//! for the writer's thread. Where a commit waits for the disk, all changes go through the queue.
+//! There is one [`Writer`], and whoever holds its lock writes. A change is put in line; the first in
+//! line leads: it lets everything else that is ready to run put its changes in line, too, and then
+//! commits them all on its own thread, which spares two thread switches. If the writer is taken,
+//! or where a commit waits for the disk, the writer's thread does it instead.
+//!
+//! A change may also be left behind: its caller goes on, and it is committed with the next
+//! change, before the next read that could show it is missing, or at last after [`LINGER`].
 //!
 //! ```text
-//! caller ── job ──► queue ──► BEGIN IMMEDIATE
-//!                               SAVEPOINT, job 1, RELEASE         (or roll back to it alone)
-//!                               SAVEPOINT, job 2, RELEASE
-//!                             COMMIT ──► publish sequence ──► answer job 1, job 2
+//! caller ── job ──► line ──► BEGIN IMMEDIATE
+//!                              SAVEPOINT, job 1, RELEASE         (or roll back to it alone)
+//!                              SAVEPOINT, job 2, RELEASE
+//!                            COMMIT ──► publish sequence ──► answer job 1, job 2
 //! ```
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use abide_model::Timestamp;
+use abide_model::{SessionId, Timestamp};
 use parking_lot::Mutex;
 use rusqlite::{CachedStatement, Connection, Params};
 use tokio::sync::{oneshot, watch};
 
+use crate::cache::SessionCache;
 use crate::checkpoint::Checkpointer;
 use crate::error::Failure;
 use crate::{Clock, StoreError, open};
@@ -33,14 +38,94 @@ const BATCH: usize = 256;
 /// Changes that may wait; more are refused as [`StoreError::Busy`].
 pub(crate) const QUEUE: usize = 8_192;
 
-/// What reaches the writer.
+/// How long a change that was left behind stays uncommitted at most, if the machine keeps up.
+const LINGER: Duration = Duration::from_millis(3);
+
+/// What the writer's thread is told.
 pub(crate) enum Message {
-    /// A change to make.
-    Change(Box<dyn Job>),
-    /// The log grew too long while callers wrote by themselves.
-    Relieve,
-    /// Commit what came before, tidy up, answer, end.
+    /// Commit what is in line now.
+    Write,
+    /// Commit what is in line after [`LINGER`].
+    Linger,
+    /// Commit what is in line, tidy up, answer, end.
     Close(oneshot::Sender<()>),
+}
+
+/// The changes that wait for their transaction.
+#[derive(Default)]
+pub(crate) struct Line {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// Somebody is about to commit them.
+    led: bool,
+    /// The thread will look soon.
+    lingering: bool,
+    closed: bool,
+}
+
+/// What whoever puts a change in line has to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// See to it that the line is committed.
+    Lead,
+    /// Somebody else does.
+    Follow,
+}
+
+impl Line {
+    /// Adds a change that its caller waits for.
+    pub(crate) fn join(
+        &mut self,
+        operation: &'static str,
+        job: Box<dyn Job>,
+    ) -> Result<Duty, StoreError> {
+        self.push(operation, job)?;
+        Ok(if std::mem::replace(&mut self.led, true) {
+            Duty::Follow
+        } else {
+            Duty::Lead
+        })
+    }
+
+    /// Adds a change that nobody waits for; who leads tells the thread to look later.
+    pub(crate) fn leave(
+        &mut self,
+        operation: &'static str,
+        job: Box<dyn Job>,
+    ) -> Result<Duty, StoreError> {
+        self.push(operation, job)?;
+        Ok(
+            if self.led || std::mem::replace(&mut self.lingering, true) {
+                Duty::Follow
+            } else {
+                Duty::Lead
+            },
+        )
+    }
+
+    fn push(&mut self, operation: &'static str, job: Box<dyn Job>) -> Result<(), StoreError> {
+        if self.closed {
+            return Err(StoreError::Closed { operation });
+        }
+        if self.jobs.len() >= QUEUE {
+            return Err(StoreError::Busy { operation });
+        }
+        self.jobs.push_back(job);
+        Ok(())
+    }
+
+    /// Takes everything.
+    fn take(&mut self) -> VecDeque<Box<dyn Job>> {
+        self.led = false;
+        self.lingering = false;
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// Puts back what could not be committed, before what came meanwhile; somebody leads.
+    fn put_back(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
+        jobs.append(&mut self.jobs);
+        self.jobs = jobs;
+        self.led = true;
+    }
 }
 
 /// A change that can be run and, once its transaction has ended, answered.
@@ -59,6 +144,8 @@ pub(crate) struct Pending<T, W> {
     /// Set when it has run.
     pub(crate) result: Option<Result<T, StoreError>>,
     pub(crate) reply: oneshot::Sender<Result<T, StoreError>>,
+    /// Counts it while it is left behind.
+    pub(crate) behind: Option<Arc<AtomicUsize>>,
 }
 
 impl<T, W> Job for Pending<T, W>
@@ -85,6 +172,9 @@ where
                 operation: self.operation,
             }),
         };
+        if let Some(behind) = &self.behind {
+            behind.fetch_sub(1, Ordering::Release);
+        }
         // A caller that has gone does not want the answer.
         self.reply.send(answer).ok();
     }
@@ -94,7 +184,10 @@ where
 pub(crate) struct Change<'a> {
     connection: &'a Connection,
     clock: &'a Clock,
+    /// Sessions there were when the transaction began, and may be.
+    sessions: (i64, Option<u64>),
     effects: Cell<Effects>,
+    touched: RefCell<Vec<SessionId>>,
 }
 
 /// A job's failure took the changes that shared its transaction with it.
@@ -137,6 +230,20 @@ impl Change<'_> {
         self.connection
     }
 
+    /// The limit on sessions, if it is reached.
+    pub(crate) fn session_limit(&self) -> Option<u64> {
+        let (before, limit) = self.sessions;
+        let now = (before + self.effects.get().sessions)
+            .max(0)
+            .cast_unsigned();
+        limit.filter(|limit| now >= *limit)
+    }
+
+    /// Notes that a session's record changes or goes.
+    pub(crate) fn touch(&self, session: SessionId) {
+        self.touched.borrow_mut().push(session);
+    }
+
     /// Notes what to tell the outside after the commit.
     pub(crate) fn affect(&self, affect: impl FnOnce(&mut Effects)) {
         let mut effects = self.effects.get();
@@ -152,44 +259,44 @@ pub(crate) struct Writer {
     pub(crate) checkpointer: Checkpointer,
     pub(crate) sequence: watch::Sender<i64>,
     pub(crate) sessions: Arc<AtomicI64>,
+    pub(crate) cache: Arc<SessionCache>,
+    pub(crate) max_sessions: Option<u64>,
 }
 
 /// The writer, until the store is closed.
 pub(crate) type Pen = Mutex<Option<Writer>>;
 
 /// The writer's thread: serves until told to close, or until the last [`crate::Store`] is gone.
-pub(crate) fn run(pen: &Pen, queue: Receiver<Message>) {
-    let mut batch = VecDeque::new();
-    let mut closing = None;
-    while closing.is_none() {
-        let Ok(mut message) = queue.recv() else { break };
-        loop {
-            match message {
-                Message::Change(job) => batch.push_back(job),
-                Message::Relieve => {}
-                Message::Close(reply) => {
-                    closing = Some(reply);
-                    break;
-                }
+pub(crate) fn run(pen: &Pen, line: &Mutex<Line>, messages: Receiver<Message>) {
+    let mut linger = false;
+    let closing = loop {
+        let message = if linger {
+            messages.recv_timeout(LINGER)
+        } else {
+            messages.recv().map_err(RecvTimeoutError::from)
+        };
+        linger = false;
+        match message {
+            Ok(Message::Linger) => {
+                linger = true;
+                continue;
             }
-            if batch.len() == BATCH {
-                break;
-            }
-            match queue.try_recv() {
-                Ok(next) => message = next,
-                Err(_) => break,
-            }
+            Ok(Message::Write) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Message::Close(reply)) => break Some(reply),
+            Err(RecvTimeoutError::Disconnected) => break None,
         }
         if let Some(writer) = &*pen.lock() {
-            while !batch.is_empty() {
-                writer.transact(&mut batch);
-            }
+            writer.write_all(line.lock().take());
             writer.checkpointer.relieve(&writer.connection);
         }
-    }
-    // Whoever waits in the queue now is answered `Closed` by the drop of its reply.
-    drop(queue);
+    };
+    let last = {
+        let mut line = line.lock();
+        line.closed = true;
+        line.take()
+    };
     if let Some(writer) = pen.lock().take() {
+        writer.write_all(last);
         writer.checkpointer.finish(writer.connection);
     }
     if let Some(reply) = closing {
@@ -197,18 +304,34 @@ pub(crate) fn run(pen: &Pen, queue: Receiver<Message>) {
     }
 }
 
+/// Commits the line on the calling thread; `false`: the writer's thread has to, because the writer
+/// is taken, another program holds the database, or the log has grown too long.
+pub(crate) fn write_here(pen: &Pen, line: &Mutex<Line>) -> bool {
+    let Some(pen) = pen.try_lock() else {
+        return false;
+    };
+    // Closed: the thread has answered everybody.
+    let Some(writer) = &*pen else { return true };
+    let mut batch = line.lock().take();
+    if batch.is_empty() {
+        return true;
+    }
+    let patience = |limit| writer.connection.busy_timeout(limit).is_ok();
+    let begun = patience(Duration::ZERO) && writer.begin().is_ok();
+    if !patience(open::BUSY_TIMEOUT) || !begun {
+        line.lock().put_back(batch);
+        return false;
+    }
+    writer.finish_transaction(&mut batch);
+    writer.write_all(batch);
+    !writer.checkpointer.is_overlong()
+}
+
 impl Writer {
-    /// Runs one job in a transaction of its own and answers it, unless another program holds the
-    /// database: then the job comes back, to be queued for a thread that may wait. `true`: the
-    /// log has grown too long, which is for the writer's thread to deal with, too.
-    pub(crate) fn write_now(&self, job: Box<dyn Job>) -> Result<bool, Box<dyn Job>> {
-        let patience = |limit| self.connection.busy_timeout(limit).is_ok();
-        let begun = patience(Duration::ZERO) && self.begin().is_ok();
-        if !patience(open::BUSY_TIMEOUT) || !begun {
-            return Err(job);
+    fn write_all(&self, mut batch: VecDeque<Box<dyn Job>>) {
+        while !batch.is_empty() {
+            self.transact(&mut batch);
         }
-        self.finish_transaction(&mut VecDeque::from([job]));
-        Ok(self.checkpointer.is_overlong())
     }
 
     fn begin(&self) -> Result<(), StoreError> {
@@ -275,11 +398,15 @@ impl Writer {
         let change = Change {
             connection: &self.connection,
             clock: &self.clock,
+            sessions: (self.sessions.load(Ordering::Relaxed), self.max_sessions),
             effects: Cell::default(),
+            touched: RefCell::default(),
         };
         // A job that has the transaction to itself needs no savepoint.
         let shared = batch.len() > 1;
-        while let Some(mut job) = batch.pop_front() {
+        while taken.len() < BATCH
+            && let Some(mut job) = batch.pop_front()
+        {
             let before = change.effects.get();
             let marked = if shared {
                 self.command("SAVEPOINT job", "set a savepoint")
@@ -312,6 +439,7 @@ impl Writer {
             }
         }
         self.command("COMMIT", "commit")?;
+        self.cache.forget(&change.touched.borrow());
         Ok(change.effects.get())
     }
 
@@ -344,6 +472,7 @@ mod tests {
                 work: Some(work),
                 result: None,
                 reply,
+                behind: None,
             }),
             answer,
         )
@@ -370,6 +499,8 @@ mod tests {
             clock: options.clock,
             sequence: watch::channel(0).0,
             sessions: Arc::default(),
+            cache: Arc::default(),
+            max_sessions: None,
         };
 
         let (jobs, mut answers): (VecDeque<_>, Vec<Answer>) =

@@ -83,7 +83,6 @@ async fn serve(
         data_dir: data_dir.clone(),
         url: url.clone(),
         max_body_bytes: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
-        max_sessions: u64::from(config.max_sessions),
         max_live: config.max_live as usize,
         step_timeout_ms: config
             .step_timeout
@@ -166,6 +165,7 @@ fn store_options(config: &Config) -> StoreOptions {
             Synchronous::Normal => abide_store::Synchronous::Normal,
             Synchronous::Full => abide_store::Synchronous::Full,
         },
+        max_sessions: Some(u64::from(config.max_sessions)),
         ..StoreOptions::default()
     }
 }

@@ -150,22 +150,16 @@ pub(super) async fn ended_output(
         return Ok(None);
     };
     let (start, end) = (range.start, range.end);
-    let workers = app.store.workers(session).await?;
-    // A step is accepted only after its worker was assigned, and before the next one was.
-    let worker = workers
-        .iter()
-        .rev()
-        .find(|worker| worker.created_at <= step.created_at);
-    let Some(worker) = worker else {
+    let Some(worker) = range.worker else {
         return Ok(None);
     };
     let reader = match app.agent.worker(session) {
-        Some(live) if live.id() == worker.id => {
+        Some(live) if live.id() == worker => {
             Some(live.output(StreamFilter::All, start, Some(end), false))
         }
         _ => app
             .agent
-            .old_output(worker.id, StreamFilter::All, start, Some(end)),
+            .old_output(worker, StreamFilter::All, start, Some(end)),
     };
     Ok(reader.map(|reader| (start, end, reader)))
 }

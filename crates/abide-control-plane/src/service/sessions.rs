@@ -51,13 +51,6 @@ impl ControlPlane {
         request: CreateSession,
         key: Option<RequestKey>,
     ) -> Outcome<Session> {
-        let limit = self.config.max_sessions;
-        if self.store.count_sessions().await.map_err(store_problem)? >= limit {
-            return Err(Problem::new(
-                ProblemCode::LimitReached,
-                format!("{limit} sessions exist, which is the limit (max_sessions); delete some"),
-            ));
-        }
         let agent_id = match request.owner {
             OwnerRequest::Default => self.default_agent().await?,
             OwnerRequest::Named(name) => self.agent_named(&name).await?,

@@ -64,60 +64,64 @@ impl ControlPlane {
             Ok(worker) => worker,
             Err(problem) => return self.repeated(id, step_id, &code, problem).await,
         };
-        let order = worker.accepting.lock().await;
+        let mut last = worker.accepting.lock().await;
         if let Err(refusal) = worker.check() {
             let problem = refused(&session, refusal);
             return self.repeated(id, step_id, &code, problem).await;
         }
-        let new = NewStep {
+        if last.is_none() && worker.has_caught_up() {
+            *last = Some(self.store.last_sequence(id).await.map_err(store_problem)?);
+        }
+        let new = Arc::new(NewStep {
             id: step_id,
             session_id: id,
             code,
             stdin,
             timeout_ms: timeout_ms.or(self.config.step_timeout_ms),
             created_at: Timestamp::now(),
-        };
+            sequence: last.map(|last| last + 1),
+        });
         // Nobody can hear of a step of our own naming before it ends, and nothing else has to be
         // remembered about it: then one record at the end does.
         let unheard_of = own_id
             && submission.caller == Caller::Waits
             && new.timeout_ms.is_none()
             && worker.unfinished() == 0;
-        let hold_output = submission.caller == Caller::Reads;
-        let new = Arc::new(new);
-        let hand_over = |acceptance| {
-            let run = worker.submit(Arc::clone(&new), acceptance, hold_output);
-            run.map_err(|refusal| refused(&session, refusal))
-        };
         crash_points::pass("step.before_accept");
-        if unheard_of {
+        let (step, new, acceptance) = if unheard_of {
             let step = Step::accepted((*new).clone(), 0, 0);
-            return Ok(Submitted {
-                step,
-                run: Some(hand_over(Acceptance::Pending)?),
-            });
-        }
-        match self
-            .store
-            .accept_step((*new).clone())
-            .await
-            .map_err(store_problem)?
-        {
-            Accepted::Existing(step) => {
-                drop(order);
-                if step.code != new.code {
-                    return Err(used_for_other_code());
+            (step, new, Acceptance::Pending)
+        } else {
+            let accepted = self.store.accept_step((*new).clone()).await;
+            match accepted.map_err(store_problem)? {
+                Accepted::Existing(step) => {
+                    drop(last);
+                    if step.code != new.code {
+                        return Err(used_for_other_code());
+                    }
+                    let before = self
+                        .submitted_before(id, step_id, Some(step), submission.caller)
+                        .await?;
+                    return before.ok_or_else(step_not_found);
                 }
-                let before = self
-                    .submitted_before(id, step_id, Some(step), submission.caller)
-                    .await?;
-                before.ok_or_else(|| Problem::new(ProblemCode::StepNotFound, "Step not found"))
+                Accepted::New(step) => {
+                    let sequence = Some(step.sequence);
+                    let new = NewStep {
+                        sequence,
+                        ..(*new).clone()
+                    };
+                    (step, Arc::new(new), Acceptance::Recorded)
+                }
             }
-            Accepted::New(step) => Ok(Submitted {
-                step,
-                run: Some(hand_over(Acceptance::Recorded)?),
-            }),
-        }
+        };
+        *last = last.and(new.sequence);
+        let run = worker
+            .submit(new, acceptance, submission.caller == Caller::Reads)
+            .map_err(|refusal| refused(&session, refusal))?;
+        Ok(Submitted {
+            step,
+            run: Some(run),
+        })
     }
 
     /// When nothing new can be run: a repetition is answered all the same, `otherwise` is the

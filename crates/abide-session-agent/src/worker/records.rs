@@ -7,6 +7,7 @@ use abide_interpreter::{FromHarness, ToHarness};
 use abide_keeper::{ExitRecord, FrameAssembler, Lifecycle, Record, Tag, split_input};
 use abide_model::{
     Exit, NewStep, OutputView, StepError, StepId, StepOutcome, StepResult, StepStatus, Timestamp,
+    WorkerId,
 };
 use tokio::sync::watch;
 use tracing::warn;
@@ -77,6 +78,7 @@ impl Entry {
         finished: Option<Finished>,
         output_end: u64,
         exit: Option<Exit>,
+        worker: WorkerId,
     ) -> StepOutcome {
         let time_ns = finished.as_ref().map(|said| said.time_ns);
         let (result, error) = finished.map_or((None, None), |said| (said.result, said.error));
@@ -103,6 +105,7 @@ impl Entry {
                 .started
                 .map_or(output_end, |started| started.output_start),
             output_end,
+            worker: self.started.map(|_| worker),
         }
     }
 }
@@ -238,6 +241,7 @@ impl WorkerTask {
             stdin,
             timeout_ms: None,
             created_at: wall_clock(time_ns),
+            sequence: None,
         };
         self.shared.unfinished.fetch_add(1, Ordering::Relaxed);
         let phase = watch::channel(Phase::Queued).0;

@@ -2,6 +2,7 @@
 //! happen next decided by [`Schedule`].
 
 mod ends;
+mod recordings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
+
+use recordings::Recordings;
 
 use super::link::Link;
 use super::records::{Entry, Finished, Frame, Frames};
@@ -44,6 +47,8 @@ pub(super) struct WorkerTask {
     pub(super) entries: HashMap<StepId, Entry>,
     /// Sequence number of the journal entry to read next.
     pub(super) next: u64,
+    /// How far the ring may turn for all that this task needs.
+    passed: u64,
     /// Output offset after the output read so far.
     pub(super) output_read: u64,
     buffer: Vec<u8>,
@@ -62,6 +67,8 @@ pub(super) struct WorkerTask {
     /// will tell.
     probe: Option<(StepId, StepId)>,
     exit: Option<abide_keeper::ExitRecord>,
+    /// Ends that were told and are not durable yet.
+    recordings: Recordings,
     stopping: CancellationToken,
 }
 
@@ -81,6 +88,7 @@ impl WorkerTask {
             schedule: Schedule::default(),
             entries: HashMap::new(),
             next: setup.next,
+            passed: setup.next,
             output_read: 0,
             buffer: Vec::new(),
             timeout: None,
@@ -93,6 +101,7 @@ impl WorkerTask {
             interrupt_at_start: false,
             probe: None,
             exit: setup.known_exit,
+            recordings: Recordings::default(),
             stopping: CancellationToken::new(),
         };
         if let Some(configure) = &setup.configure {
@@ -137,6 +146,7 @@ impl WorkerTask {
                     // Nobody can reach the worker any more: its session was deleted.
                     None => self.stop("nobody holds the worker any more".to_owned()),
                 },
+                recorded = self.recordings.next() => self.recorded(recorded),
                 () = wait_for(&mut self.link, &self.shared.journal, self.next) => {}
                 _ = at(self.accept) => self.record_acceptance().await,
                 generation = at(self.timeout) => {
@@ -186,10 +196,11 @@ impl WorkerTask {
             }
             Command::Attach { id, tap, reply } => {
                 let entry = self.entries.get_mut(&id);
-                let _ = reply.send(entry.map(|entry| {
+                let phase = entry.map(|entry| {
                     entry.hold(tap);
                     entry.phase.subscribe()
-                }));
+                });
+                let _ = reply.send(phase.or_else(|| self.recordings.phase(id)));
             }
             Command::Peek { id, reply } => {
                 let _ = reply.send(self.entries.get(&id).map(|entry| Peek {
@@ -388,7 +399,7 @@ impl WorkerTask {
                 }
             }
         }
-        self.shared.taps.passed(self.next);
+        self.turn_ring();
         self.shared
             .progress
             .send_if_modified(|seen| std::mem::replace(seen, self.next) != self.next);
@@ -405,6 +416,12 @@ impl WorkerTask {
             }
         }
         more
+    }
+
+    /// Lets the ring turn up to what was read, except over ends that are durable nowhere else.
+    pub(super) fn turn_ring(&mut self) {
+        self.passed = self.recordings.held().unwrap_or(self.next);
+        self.shared.taps.passed(self.passed);
     }
 
     /// The interpreter says that it runs a step.

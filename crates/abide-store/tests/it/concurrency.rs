@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use abide_model::{AgentId, NewSession, SessionChanges, SessionId, SessionStatus};
-use abide_store::{Inserted, Store, StoreError};
+use abide_store::{Created, Inserted, RequestKey, Store, StoreError, StoreOptions};
 use rusqlite::Connection;
 use tokio::task::JoinSet;
 
@@ -214,4 +214,88 @@ async fn two_programs_give_a_session_one_route() {
         );
     }
     second.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_limit_on_sessions_holds_whoever_creates() {
+    let options = StoreOptions {
+        max_sessions: Some(10),
+        ..options()
+    };
+    let test = TestStore::with(options);
+    let agent = owner(&test.store).await;
+    let key = RequestKey {
+        key: "first".to_owned(),
+        fingerprint: "f".to_owned(),
+    };
+    let new = new_session(agent.id);
+    let first = test
+        .store
+        .create_session_idempotent(key.clone(), new.clone());
+    let Created::New(first) = first.await.unwrap() else {
+        panic!("there was none before");
+    };
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let (store, new) = (test.store.clone(), new_session(agent.id));
+        callers.spawn(async move { store.create_session(new).await });
+    }
+    let answers = callers.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 9);
+    for refused in answers.into_iter().filter_map(Result::err) {
+        assert!(matches!(refused, StoreError::SessionLimit(10)), "{refused}");
+    }
+    // A repetition creates nothing, so the limit is not its business.
+    let again = test
+        .store
+        .create_session_idempotent(key, new)
+        .await
+        .unwrap();
+    assert_eq!(again, Created::Existing(first.clone()));
+    test.store.delete_session(first.id).await.unwrap();
+    test.store
+        .create_session(new_session(agent.id))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_never_sees_less_than_was_answered() {
+    let test = TestStore::new();
+    let agent = owner(&test.store).await;
+    let session = test
+        .store
+        .create_session(new_session(agent.id))
+        .await
+        .unwrap();
+    let (written, seen) = tokio::sync::watch::channel(session.version);
+    let mut readers = JoinSet::new();
+    for _ in 0..3 {
+        let (store, seen) = (test.store.clone(), seen.clone());
+        readers.spawn(async move {
+            while seen.has_changed().is_ok() {
+                let answered = *seen.borrow();
+                let read = store.session(session.id).await.unwrap().unwrap();
+                assert!(read.version >= answered, "{} < {answered}", read.version);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for _ in 0..500 {
+        let changes = SessionChanges {
+            status: Some(SessionStatus::Active),
+            ..SessionChanges::default()
+        };
+        let updated = test
+            .store
+            .update_session(session.id, changes)
+            .await
+            .unwrap()
+            .unwrap();
+        written.send_replace(updated.version);
+    }
+    drop(written);
+    readers.join_all().await;
+    test.store.delete_session(session.id).await.unwrap();
+    assert_eq!(test.store.session(session.id).await.unwrap(), None);
 }

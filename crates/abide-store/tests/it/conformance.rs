@@ -40,6 +40,8 @@ macro_rules! for_each_conformance_test {
                 repeated_id_finds_the_first,
                 conflicts_are_named,
                 finish_records_once,
+                an_end_is_seen_once_it_is_handed_in,
+                a_given_sequence_is_kept_while_it_is_free,
                 an_outcome_brings_its_step_along,
                 large_output_shows_head_and_tail,
                 unfinished_come_in_order_with_input,

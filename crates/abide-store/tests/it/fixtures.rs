@@ -23,9 +23,13 @@ pub(crate) struct TestStore {
 
 impl TestStore {
     pub(crate) fn new() -> Self {
+        Self::with(options())
+    }
+
+    pub(crate) fn with(options: StoreOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("abide.db");
-        let store = Store::open(&path, options()).unwrap();
+        let store = Store::open(&path, options).unwrap();
         Self {
             store,
             path,
@@ -87,8 +91,14 @@ pub(crate) fn new_step(session_id: SessionId) -> NewStep {
         stdin: None,
         timeout_ms: None,
         created_at: Timestamp::from_micros(1_000),
+        sequence: None,
     }
 }
+
+/// Who ran the steps.
+pub(crate) const WORKER: WorkerId = WorkerId(uuid::Uuid::from_u128(
+    0x0192_4f5c_77aa_7bbb_8ccc_1234_5678_9abc,
+));
 
 pub(crate) fn outcome(id: StepId, status: StepStatus) -> StepOutcome {
     StepOutcome {
@@ -103,6 +113,7 @@ pub(crate) fn outcome(id: StepId, status: StepStatus) -> StepOutcome {
         finished_at: Timestamp::from_micros(4_500),
         output_start: 0,
         output_end: 0,
+        worker: Some(WORKER),
     }
 }
 

@@ -1,22 +1,21 @@
-//! How steps and the worker itself end: recorded first, then told.
+//! How steps and the worker itself end: what is recorded, who is told, and in which order.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use abide_model::{Exit, StepId, StepStatus};
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::WorkerTask;
+use super::recordings::{End, Recorded, retry};
 use crate::crash_points;
-use crate::recorder::RecordFailed;
 use crate::schedule::Death;
 use crate::worker::records::Finished;
 use crate::worker::{Ended, Phase};
 
-/// Between attempts to write a record that the store refused.
-const RECORD_RETRY: Duration = Duration::from_millis(200);
+/// What a step may print if its end is to be told before it is durable: far less than the ring.
+const MAX_VOUCHED_BYTES: u64 = 64 * 1024;
 
 impl WorkerTask {
     pub(super) fn death(&self) -> Death {
@@ -32,6 +31,7 @@ impl WorkerTask {
 
     /// The process, or its keeper, is gone.
     pub(super) async fn conclude_exit(&mut self) {
+        self.settle().await;
         let death = self.death();
         if self.exit.is_none() {
             let worker = self.shared.id.0;
@@ -42,7 +42,9 @@ impl WorkerTask {
         let exit = self.describe_exit();
         let mut ends = Vec::new();
         for (id, status) in self.schedule.exited(death) {
-            ends.extend(self.record_end(id, status, None).await);
+            if let Some(end) = self.end(id, status, None) {
+                ends.extend(self.record(end).await);
+            }
         }
         loop {
             let (session, worker) = (self.shared.session, self.shared.id);
@@ -54,7 +56,7 @@ impl WorkerTask {
             {
                 Ok(()) => break,
                 Err(error) => {
-                    if !self.retry(&error).await {
+                    if !retry(worker, &self.stopping, &error).await {
                         return;
                     }
                 }
@@ -98,26 +100,39 @@ impl WorkerTask {
         }
     }
 
-    /// Records how a step ended, then tells whoever waits.
+    /// Hands in how a step ended and tells whoever waits, in the order that the recorder allows.
     pub(super) async fn conclude(
         &mut self,
         id: StepId,
         status: StepStatus,
         finished: Option<Finished>,
     ) {
-        if let Some((phase, ended)) = self.record_end(id, status, finished).await {
-            phase.send_replace(ended);
+        let Some(end) = self.end(id, status, finished) else {
+            return;
+        };
+        let outcome = &end.outcome;
+        // A step that printed much may have pushed its own hand-over out of the ring.
+        let vouched = self.recorder.tells_before_durable()
+            && outcome.output_end - outcome.output_start < MAX_VOUCHED_BYTES;
+        let Some(sequence) = end.step.sequence.filter(|_| vouched) else {
+            if let Some((phase, ended)) = self.record(end).await {
+                phase.send_replace(ended);
+            }
+            return;
+        };
+        let outcome = Arc::clone(outcome);
+        let phase = Arc::clone(&end.phase);
+        self.shared.unfinished.fetch_sub(1, Ordering::Relaxed);
+        phase.send_replace(Phase::Ended(Arc::new(Ended { sequence, outcome })));
+        self.hand_in(end);
+        if self.recordings.is_full() {
+            let recorded = self.recordings.next().await;
+            self.recorded(recorded);
         }
     }
 
-    /// Records how a step ended; whoever waits is still to be told. `None`: there is no such
-    /// step, or the agent is stopping.
-    async fn record_end(
-        &mut self,
-        id: StepId,
-        status: StepStatus,
-        finished: Option<Finished>,
-    ) -> Option<(Arc<watch::Sender<Phase>>, Phase)> {
+    /// Takes a step that ended out of the books. `None`: there is no such step.
+    fn end(&mut self, id: StepId, status: StepStatus, finished: Option<Finished>) -> Option<End> {
         let entry = self.entries.remove(&id)?;
         self.timeout = self
             .timeout
@@ -128,49 +143,61 @@ impl WorkerTask {
         self.grace = self
             .grace
             .filter(|(_, generation)| *generation != entry.generation);
-        let end = self.output_read;
         let exit = (finished.is_none() && entry.started.is_some() && self.link.is_none())
             .then(|| self.describe_exit());
         let (step, acceptance) = (Arc::clone(&entry.step), entry.acceptance);
         let phase = entry.phase.clone();
-        let limit = entry.step.timeout_ms;
-        let mut outcome = entry.outcome(status, finished, end, exit);
+        let mut outcome = entry.outcome(status, finished, self.output_read, exit, self.shared.id);
         if outcome.error.is_none() {
-            outcome.error = self.explain(status, limit);
+            outcome.error = self.explain(status, step.timeout_ms);
         }
-        let outcome = Arc::new(outcome);
         crash_points::pass("step.before_record");
-        let sequence = loop {
-            match self
-                .recorder
-                .step_finished(Arc::clone(&step), acceptance, Arc::clone(&outcome))
-                .await
-            {
-                Ok(sequence) => break sequence,
-                Err(error) => {
-                    if !self.retry(&error).await {
-                        return None;
-                    }
-                }
-            }
-        };
-        crash_points::pass("step.after_record");
-        if self.schedule.running().is_none() {
-            self.shared.journal.set_recorded(self.next);
-        }
+        Some(End {
+            step,
+            acceptance,
+            outcome: Arc::new(outcome),
+            phase,
+        })
+    }
+
+    /// Records an end, after all those before it; whoever waits is still to be told. `None`: the
+    /// agent is stopping.
+    async fn record(&mut self, end: End) -> Option<(Arc<watch::Sender<Phase>>, Phase)> {
+        self.settle().await;
+        let (phase, outcome) = (Arc::clone(&end.phase), Arc::clone(&end.outcome));
+        self.hand_in(end);
+        let recorded = self.recordings.next().await;
+        let sequence = recorded.sequence?;
+        self.recorded(recorded);
         self.shared.unfinished.fetch_sub(1, Ordering::Relaxed);
         Some((phase, Phase::Ended(Arc::new(Ended { sequence, outcome }))))
     }
 
-    /// `false` when the agent is stopping: the step is concluded again after the restart.
-    async fn retry(&self, error: &RecordFailed) -> bool {
-        {
-            let error = error as &(dyn std::error::Error + 'static);
-            warn!(worker = %self.shared.id, error, "cannot record; trying again");
+    /// An end is durable.
+    pub(super) fn recorded(&mut self, recorded: Recorded) {
+        if recorded.sequence.is_none() {
+            return;
         }
-        tokio::select! {
-            () = self.stopping.cancelled() => false,
-            () = tokio::time::sleep(RECORD_RETRY) => true,
+        crash_points::pass("step.after_record");
+        if let Some(up_to) = recorded.up_to {
+            self.shared.journal.set_recorded(up_to);
+        }
+        self.turn_ring();
+    }
+
+    fn hand_in(&mut self, end: End) {
+        // With a step at work, entries before `next` may be its own.
+        let up_to = self.schedule.running().is_none().then_some(self.next);
+        let context = (self.shared.id, self.stopping.clone());
+        self.recordings
+            .push(end, &self.recorder, up_to, self.passed, context);
+    }
+
+    /// Waits until every end that was told is durable.
+    pub(super) async fn settle(&mut self) {
+        while !self.recordings.is_empty() {
+            let recorded = self.recordings.next().await;
+            self.recorded(recorded);
         }
     }
 }

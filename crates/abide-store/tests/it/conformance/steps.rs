@@ -1,6 +1,7 @@
 //! Steps.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use abide_model::{
     Exit, NewStep, OutputView, SessionId, Step, StepError, StepFilter, StepId, StepOutcome,
@@ -9,7 +10,7 @@ use abide_model::{
 use abide_store::{Accepted, OutputRange, Store, StoreError};
 use serde_json::json;
 
-use crate::fixtures::{check_event, finish, last_event, log, new_step, outcome, session};
+use crate::fixtures::{WORKER, check_event, finish, last_event, log, new_step, outcome, session};
 
 async fn accept(store: &Store, new: NewStep) -> Step {
     match store.accept_step(new).await.unwrap() {
@@ -204,6 +205,7 @@ pub(crate) async fn finish_records_once(store: &Store) {
     let range = OutputRange {
         start: 7,
         end: u64::MAX,
+        worker: Some(WORKER),
     };
     assert_eq!(store.step_output_range(new.id).await.unwrap(), Some(range));
     let payload = json!({
@@ -318,4 +320,76 @@ pub(crate) async fn lists_page_by_sequence(store: &Store) {
     assert_eq!(list(session.id, 5, 2).await, [0; 0]);
     assert_eq!(list(session.id, 0, 0).await, [0; 0]);
     assert_eq!(list(SessionId::new(), 0, 100).await, [0; 0]);
+}
+
+pub(crate) async fn an_end_is_seen_once_it_is_handed_in(store: &Store) {
+    let session = session(store).await;
+    let mut recordings = Vec::new();
+    for sequence in 1..=40 {
+        let new = NewStep {
+            sequence: Some(sequence),
+            ..new_step(session.id)
+        };
+        let ended = outcome(new.id, StepStatus::Completed);
+        // Nobody polls it until the reads are over.
+        let recording = store.finish_step(Arc::new(new.clone()), Arc::new(ended), false);
+        match sequence % 4 {
+            0 => {
+                let step = store.step(session.id, new.id).await.unwrap().unwrap();
+                assert_eq!(
+                    (step.sequence, step.status),
+                    (sequence, StepStatus::Completed)
+                );
+            }
+            1 => {
+                let steps = store.steps(
+                    session.id,
+                    StepFilter {
+                        after: 0,
+                        limit: 1000,
+                    },
+                );
+                assert_eq!(
+                    steps.await.unwrap().len(),
+                    usize::try_from(sequence).unwrap()
+                );
+            }
+            2 => assert_eq!(store.last_sequence(session.id).await.unwrap(), sequence),
+            _ => {
+                let last = last_event(store).await;
+                assert_eq!(last.payload.to_value()["step_id"], json!(new.id));
+            }
+        }
+        recordings.push(recording);
+    }
+    for (recording, sequence) in recordings.into_iter().zip(1..) {
+        let finished = recording.await.unwrap();
+        assert_eq!((finished.first, finished.sequence), (true, sequence));
+    }
+}
+
+pub(crate) async fn a_given_sequence_is_kept_while_it_is_free(store: &Store) {
+    let session = session(store).await;
+    let step = |sequence| NewStep {
+        sequence,
+        ..new_step(session.id)
+    };
+    let sequence_of = |accepted| match accepted {
+        Accepted::New(step) => step.sequence,
+        Accepted::Existing(step) => panic!("{step:?}"),
+    };
+    // One that is to end soon has the first place, and is recorded after the second.
+    let first = step(Some(1));
+    let second = store.accept_step(step(Some(2))).await.unwrap();
+    assert_eq!(sequence_of(second), 2);
+    let ended = outcome(first.id, StepStatus::Completed);
+    let finished = store
+        .finish_step(Arc::new(first), Arc::new(ended), false)
+        .await
+        .unwrap();
+    assert_eq!(finished.sequence, 1);
+    // Taken: the next that is free.
+    let third = store.accept_step(step(Some(2))).await.unwrap();
+    assert_eq!(sequence_of(third), 3);
+    assert_eq!(sequence_of(store.accept_step(step(None)).await.unwrap()), 4);
 }
