@@ -5,6 +5,8 @@
 
 mod processes;
 mod server;
+mod terminal;
 
 pub use processes::{processes_of_worker_dir, still_alive};
 pub use server::{Exited, ServerOptions, TestServer};
+pub use terminal::Terminal;

@@ -9,6 +9,8 @@ use abide_client::Client;
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
+use crate::Terminal;
+
 /// How to start a server.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -112,6 +114,20 @@ impl TestServer {
     /// The program with arguments, for this server's directory, in a clean environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.options.exe);
+        self.prepare(&mut command, args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The program with arguments on a terminal, otherwise as [`TestServer::command`] starts it.
+    pub fn terminal(&self, args: &[&str]) -> anyhow::Result<Terminal> {
+        Terminal::start(&self.options.exe, |command| {
+            self.prepare(command, args);
+            command.env("TERM", "xterm");
+        })
+    }
+
+    fn prepare(&self, command: &mut Command, args: &[&str]) {
         command
             .args(args)
             .env_clear()
@@ -122,9 +138,7 @@ impl TestServer {
             )
             .env("HOME", self.dir.path())
             .env("ABIDE_DATA_DIR", self.data_dir())
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null());
-        command
+            .current_dir(self.dir.path());
     }
 
     /// The data directory.

@@ -4,7 +4,9 @@
 
 mod abide;
 mod api;
+mod completions;
 mod offline;
 mod online;
 mod pages;
 mod survival;
+mod terminal;
