@@ -1,16 +1,18 @@
 //! Configuration: every setting once, in one table. The only reader of the environment and of
 //! the configuration file.
 
+mod address;
 mod layers;
 mod value;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use address::ListenAddress;
 pub(crate) use layers::{Environment, Flags, Origin};
 use layers::{File, Layers};
-pub(crate) use value::{ByteSize, Hosts, LogFormat, Span, Synchronous, Value};
+pub(crate) use value::{ByteSize, Exactly, Hosts, LogFormat, Span, Synchronous, Value};
 
-use crate::error::CommandError;
+use crate::error::{CommandError, Kind};
 
 /// A setting for the reference page.
 pub(crate) struct Setting {
@@ -18,6 +20,8 @@ pub(crate) struct Setting {
     pub(crate) name: &'static str,
     /// Environment variable.
     pub(crate) variable: &'static str,
+    /// Variables of the same meaning that runtime-routing deployments set; ours wins over them.
+    pub(crate) aliases: &'static [&'static str],
     /// Default as people read it.
     pub(crate) default: &'static str,
     /// What it means.
@@ -35,7 +39,7 @@ pub(crate) struct Effective {
 }
 
 macro_rules! settings {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $variable:literal, $default:literal $(($shown:literal))?;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $variable:literal $(| $alias:literal)*, $default:literal $(($shown:literal))?;)+) => {
         /// The settings of one invocation.
         #[derive(Debug, Clone)]
         pub(crate) struct Config {
@@ -47,6 +51,7 @@ macro_rules! settings {
         pub(crate) const SETTINGS: &[Setting] = &[$(Setting {
             name: stringify!($name),
             variable: $variable,
+            aliases: &[$($alias),*],
             default: settings!(@shown $default $(, $shown)?),
             meaning: concat!($($doc),+),
         }),+];
@@ -54,7 +59,7 @@ macro_rules! settings {
         impl Config {
             fn from_layers(layers: &Layers<'_>) -> Result<Self, CommandError> {
                 let mut origins = Vec::new();
-                $(let ($name, origin) = layers.get::<$type>(stringify!($name), $variable, $default)?;
+                $(let ($name, origin) = layers.get::<$type>(stringify!($name), &[$variable $(, $alias)*], $default)?;
                 origins.push((stringify!($name), origin));)+
                 Ok(Self { $($name,)+ origins })
             }
@@ -114,7 +119,22 @@ settings! {
     log_format: LogFormat, "ABIDE_LOG_FORMAT", "text";
     /// Registers an unknown `agent_id` when a session is created for it, instead of refusing.
     auto_register_agents: bool, "ABIDE_AUTO_REGISTER_AGENTS", "false";
+    /// What kind of deployment this is. `production` or `prod`, in any case, refuses every switch
+    /// that turns authentication off.
+    env: String, "ABIDE_ENV" | "ENV", "development";
+    /// Where `abide session-agent` listens. An address without a host means loopback, and every
+    /// interface where `allow_remote` is set.
+    agent_addr: ListenAddress, "ABIDE_AGENT_ADDR" | "SESSION_AGENT_ADDR", ":9000";
+    /// Lets everybody who can reach the session agent use every session: only the exact text
+    /// `true` does. Refused in production.
+    agent_auth_bypass: Exactly, "ABIDE_AGENT_AUTH_BYPASS" | "SESSION_AGENT_AUTH_BYPASS", "false";
+    /// Shared with the plane above, which sends it to register sessions, to list them and to end
+    /// orphans.
+    agent_secret: Option<String>, "ABIDE_AGENT_SECRET", "" ("none");
 }
+
+/// Settings whose values are never shown.
+const SECRETS: &[&str] = &["key", "agent_secret"];
 
 /// Variables besides those of the settings that Abide reads or sets itself.
 pub(crate) const OTHER_VARIABLES: &[&str] = &["ABIDE_CONFIG", "ABIDE_WORKER"];
@@ -141,7 +161,7 @@ impl Config {
         };
         let default = home.as_deref().and_then(Path::to_str).unwrap_or_default();
         let (data_dir, origin) =
-            layers.get::<Option<PathBuf>>("data_dir", "ABIDE_DATA_DIR", default)?;
+            layers.get::<Option<PathBuf>>("data_dir", &["ABIDE_DATA_DIR"], default)?;
         let Some(data_dir) = data_dir else {
             return Err(CommandError::usage(
                 "cannot tell where the data directory is: HOME is not set",
@@ -189,7 +209,7 @@ impl Config {
     /// Every setting with its value and origin.
     pub(crate) fn effective(&self) -> Vec<Effective> {
         let hide = |name, value: String| {
-            if name == "key" && !value.is_empty() {
+            if SECRETS.contains(&name) && !value.is_empty() {
                 "(hidden)".to_owned()
             } else {
                 value
@@ -203,6 +223,45 @@ impl Config {
                 origin: self.origin(name).clone(),
             })
             .collect()
+    }
+
+    /// Whether authentication must not be turned off.
+    pub(crate) fn is_production(&self) -> bool {
+        ["production", "prod"].contains(&self.env.trim().to_ascii_lowercase().as_str())
+    }
+
+    /// An error about a setting, which names the place where its value stands.
+    pub(crate) fn error(&self, name: &'static str, wrong: &str) -> CommandError {
+        let place = match self.origin(name) {
+            Origin::File(path) => format!("{}: {name}", path.display()),
+            Origin::Default => name.to_owned(),
+            origin => origin.to_string(),
+        };
+        CommandError::new(Kind::Config, format!("{place} {wrong}"))
+    }
+
+    /// Refuses a session agent that is open to anybody: without authentication in production, or
+    /// on the network unintentionally.
+    pub(crate) fn check_session_agent(&self) -> Result<(), CommandError> {
+        if self.agent_auth_bypass.0 && self.is_production() {
+            let wrong = format!(
+                "must not be true in production ({} is {:?})",
+                self.origin("env"),
+                self.env
+            );
+            return Err(self.error("agent_auth_bypass", &wrong));
+        }
+        let hosts = self.agent_addr.hosts(self.allow_remote);
+        match hosts.iter().find(|host| !host.is_loopback()) {
+            Some(host) if !self.allow_remote => Err(self.error(
+                "agent_addr",
+                &format!(
+                    "names {host}, which is reachable from other machines, and without TLS; \
+                     --allow-remote (ABIDE_ALLOW_REMOTE=true) allows that"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses what would open the server to the network unintentionally.

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Unhealthy,
     /// Arguments, variables or the configuration file are wrong.
     Usage,
+    /// A setting is refused: said in one line, `config error: NAME …`.
+    Config,
     /// The server refuses: invalid input or a conflict.
     Refused,
     /// What the command is about does not exist.
@@ -80,7 +82,7 @@ impl Kind {
             Self::Step(StepStatus::Completed | StepStatus::Queued | StepStatus::Running) => 0,
             Self::Step(StepStatus::Error) => 1,
             Self::Unhealthy => 2,
-            Self::Usage => 64,
+            Self::Usage | Self::Config => 64,
             Self::Refused => 65,
             Self::NotFound => 66,
             Self::NoServer => 69,
@@ -246,6 +248,7 @@ mod tests {
             Kind::LeftRunning,
             Kind::Unhealthy,
             Kind::Usage,
+            Kind::Config,
             Kind::Refused,
             Kind::NotFound,
             Kind::NoServer,

@@ -190,7 +190,12 @@ impl Output {
             return;
         }
         let paint = |style: Style, text| style.paint(text, self.colour_errors);
-        let mut text = format!("{} {}\n", paint(Style::Red, "error:"), error.message);
+        let label = if error.kind == crate::error::Kind::Config {
+            "config error:"
+        } else {
+            "error:"
+        };
+        let mut text = format!("{} {}\n", paint(Style::Red, label), error.message);
         for cause in &error.causes {
             let lines = cause.trim_end().replace('\n', "\n  ");
             text.push_str(&format!("{} {lines}\n", paint(Style::Dim, "because:")));

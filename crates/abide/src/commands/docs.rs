@@ -85,7 +85,8 @@ fn configuration_page() -> String {
         <!-- Made by `abide docs configuration`; a test compares it. -->\n\n\
         A setting is taken from the first of these places that has it:\n\n\
         1. an argument: its own flag where a command has one, or `--set NAME=VALUE`;\n\
-        2. its environment variable, unless that is empty;\n\
+        2. its environment variable, unless that is empty, then those of other programs that mean\n   \
+        the same;\n\
         3. the configuration file: the one named by `--config` or `ABIDE_CONFIG`, else `config.toml`\n   \
         in the data directory;\n\
         4. its default.\n\n\
@@ -95,11 +96,15 @@ fn configuration_page() -> String {
         | name | variable | default | meaning |\n|---|---|---|---|\n"
         .to_owned();
     for setting in SETTINGS {
+        let variables: Vec<_> = std::iter::once(&setting.variable)
+            .chain(setting.aliases)
+            .map(|name| format!("`{name}`"))
+            .collect();
         let _ = writeln!(
             text,
-            "| `{}` | `{}` | {} | {} |",
+            "| `{}` | {} | {} | {} |",
             setting.name,
-            setting.variable,
+            variables.join(", "),
             setting.default,
             setting.meaning.trim()
         );

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::value::Value;
-use crate::error::CommandError;
+use crate::error::{CommandError, Kind};
 
 /// The environment as it was when the program started. Nothing else reads it.
 #[derive(Debug, Clone, Default)]
@@ -145,14 +145,15 @@ pub(crate) struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// The winning value of a setting and where it came from.
+    /// The winning value of a setting and where it came from. The first of `variables` is the
+    /// setting's own; the others are aliases, which it wins over.
     pub(crate) fn get<T: Value>(
         &self,
         name: &str,
-        variable: &'static str,
+        variables: &'static [&'static str],
         default: &str,
     ) -> Result<(T, Origin), CommandError> {
-        let (text, origin, place) = self.text(name, variable)?.unwrap_or_else(|| {
+        let (text, origin, place) = self.text(name, variables)?.unwrap_or_else(|| {
             (
                 default.to_owned(),
                 Origin::Default,
@@ -161,7 +162,13 @@ impl Layers<'_> {
         });
         match T::parse(&text) {
             Ok(value) => Ok((value, origin)),
-            Err(wrong) => Err(CommandError::usage(format!("{place}: {wrong}"))),
+            // Who sets an alias expects the error in the form of the program it comes from.
+            Err(wrong) => match origin {
+                Origin::Variable(alias) if variables.first() != Some(&alias) => Err(
+                    CommandError::new(Kind::Config, format!("{alias} is wrong: {wrong}")),
+                ),
+                _ => Err(CommandError::usage(format!("{place}: {wrong}"))),
+            },
         }
     }
 
@@ -169,7 +176,7 @@ impl Layers<'_> {
     fn text(
         &self,
         name: &str,
-        variable: &'static str,
+        variables: &'static [&'static str],
     ) -> Result<Option<(String, Origin, String)>, CommandError> {
         if let Some((flag, text)) = self.flags.0.get(name) {
             return Ok(Some((
@@ -178,7 +185,8 @@ impl Layers<'_> {
                 flag.clone(),
             )));
         }
-        if let Some(value) = self.environment.get(variable) {
+        let set = |variable: &&'static str| Some((*variable, self.environment.get(variable)?));
+        if let Some((variable, value)) = variables.iter().find_map(set) {
             let Some(text) = value.to_str() else {
                 return Err(CommandError::usage(format!("{variable}: it is not UTF-8")));
             };

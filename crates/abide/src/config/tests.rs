@@ -49,10 +49,18 @@ fn every_default_is_valid_and_every_name_is_distinct() {
     assert_eq!(config.journal_bytes, ByteSize(16 << 20));
     assert_eq!(config.step_timeout, None);
     assert_eq!(config.key, None);
-    let mut names: Vec<_> = SETTINGS.iter().flat_map(|s| [s.name, s.variable]).collect();
+    let mut names: Vec<_> = SETTINGS
+        .iter()
+        .flat_map(|s| {
+            [s.name, s.variable]
+                .into_iter()
+                .chain(s.aliases.iter().copied())
+        })
+        .collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 2 * SETTINGS.len());
+    let aliases: usize = SETTINGS.iter().map(|s| s.aliases.len()).sum();
+    assert_eq!(names.len(), 2 * SETTINGS.len() + aliases);
     for setting in SETTINGS {
         assert_eq!(
             setting.variable,
@@ -187,4 +195,59 @@ fn listening_beyond_loopback_is_refused_with_a_reason() {
         .unwrap()
         .check_listen()
         .unwrap();
+}
+
+#[test]
+fn an_alias_counts_where_the_own_variable_says_nothing() {
+    for (variables, env, origin) in [
+        ([("ENV", "Prod"), ("ABIDE_ENV", "")], "Prod", "ENV"),
+        (
+            [("ENV", "prod"), ("ABIDE_ENV", "test")],
+            "test",
+            "ABIDE_ENV",
+        ),
+    ] {
+        let config = load(&[], variables, Some("env = \"file\"")).unwrap();
+        assert_eq!(
+            (
+                config.env.as_str(),
+                config.origin("env").to_string().as_str()
+            ),
+            (env, origin)
+        );
+    }
+    let error = load(&[], [("SESSION_AGENT_ADDR", "nine")], None).unwrap_err();
+    assert_eq!(error.kind, Kind::Config);
+    assert!(
+        error.message.starts_with("SESSION_AGENT_ADDR "),
+        "{}",
+        error.message
+    );
+}
+
+#[test]
+fn production_refuses_a_session_agent_without_authentication() {
+    for (env, bypass, refused) in [
+        ("production", "true", true),
+        ("PROD", "true", true),
+        ("Production", "TRUE", false),
+        ("production", "1", false),
+        ("dev", "true", false),
+    ] {
+        let config = load(
+            &[],
+            [("ENV", env), ("SESSION_AGENT_AUTH_BYPASS", bypass)],
+            None,
+        );
+        let checked = config.unwrap().check_session_agent();
+        assert_eq!(checked.is_err(), refused, "{env} {bypass}");
+        if let Err(error) = checked {
+            assert!(
+                error.message.starts_with("SESSION_AGENT_AUTH_BYPASS "),
+                "{}",
+                error.message
+            );
+            assert!(error.hints.is_empty() && error.causes.is_empty());
+        }
+    }
 }

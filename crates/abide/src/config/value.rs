@@ -24,6 +24,10 @@ pub(crate) struct Span(pub(crate) Duration);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hosts(pub(crate) Vec<IpAddr>);
 
+/// A switch that only the exact text `true` turns on, as runtime-routing deployments expect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exactly(pub(crate) bool);
+
 /// How hard SQLite makes sure that a commit is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Synchronous {
@@ -182,6 +186,15 @@ impl Value for bool {
     }
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for Exactly {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(text == "true"))
+    }
+    fn show(&self) -> String {
+        self.0.to_string()
     }
 }
 
