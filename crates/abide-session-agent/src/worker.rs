@@ -1,5 +1,6 @@
 //! One interpreter: the handle others hold, and the task that owns it.
 
+mod last_words;
 mod link;
 mod records;
 mod task;

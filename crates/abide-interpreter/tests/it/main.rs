@@ -9,3 +9,4 @@ mod interrupt;
 mod node;
 mod python;
 mod running;
+mod threads;

@@ -13,13 +13,11 @@ use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::last_words::LastWords;
 use super::task::WorkerTask;
 use super::{Acceptance, Phase};
 use crate::crash_points;
 use crate::output::TapStarter;
-
-/// The end of standard error that a crash report quotes, in bytes.
-const LAST_STDERR_BYTES: usize = 4096;
 
 /// A step that has not ended.
 #[derive(Debug)]
@@ -139,25 +137,7 @@ pub(super) enum Frame {
 pub(super) struct Frames {
     control: FrameAssembler,
     input: FrameAssembler,
-    last_stderr: Vec<u8>,
-}
-
-impl Frames {
-    fn keep_stderr(&mut self, data: &[u8]) {
-        let data = &data[data.len().saturating_sub(LAST_STDERR_BYTES)..];
-        let excess = (self.last_stderr.len() + data.len()).saturating_sub(LAST_STDERR_BYTES);
-        self.last_stderr.drain(..excess.min(self.last_stderr.len()));
-        self.last_stderr.extend_from_slice(data);
-    }
-
-    /// V8 says so before it aborts; the exit itself is a plain SIGABRT.
-    pub(super) fn last_stderr_says_out_of_memory(&self) -> bool {
-        String::from_utf8_lossy(&self.last_stderr).contains("JavaScript heap out of memory")
-    }
-
-    pub(super) fn last_stderr(&self) -> String {
-        String::from_utf8_lossy(&self.last_stderr).into_owned()
-    }
+    pub(super) last_words: LastWords,
 }
 
 impl WorkerTask {
@@ -167,7 +147,7 @@ impl WorkerTask {
             Tag::Stdout | Tag::Stderr => {
                 self.output_read = record.output_offset + data.len() as u64;
                 if record.tag == Tag::Stderr {
-                    self.frames.keep_stderr(data);
+                    self.frames.last_words.push(data);
                 }
                 if let Some(entry) = self
                     .schedule
@@ -308,7 +288,7 @@ impl WorkerTask {
             ),
         };
         let quoted = matches!(status, StepStatus::Crashed | StepStatus::OutOfMemory)
-            .then(|| self.frames.last_stderr())
+            .then(|| self.frames.last_words.quoted())
             .unwrap_or_default();
         Some(StepError {
             kind: kind.to_owned(),

@@ -21,7 +21,7 @@ impl WorkerTask {
     pub(super) fn death(&self) -> Death {
         match &self.exit {
             _ if self.stop_reason.is_some() => Death::Stopped,
-            Some(exit) if exit.oom || self.frames.last_stderr_says_out_of_memory() => {
+            Some(exit) if exit.oom || self.frames.last_words.say_out_of_memory() => {
                 Death::OutOfMemory
             }
             Some(_) => Death::Crashed,

@@ -335,22 +335,46 @@ async fn a_missing_interpreter_is_named() {
     assert_eq!(ready.status, 200, "records are served all the same");
 }
 
+/// Takes memory piece by piece, as programs do, until 64 MB more are all the kernel gives.
+const PYTHON_FILLS: &str = "
+import resource
+with open('/proc/self/statm') as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), -1))
+x = 41
+hold = []
+while True:
+    hold.append(bytearray(10_000))";
+const NODE_FILLS: &str = "
+const status = fs.readFileSync('/proc/self/status', 'utf8');
+const used = 1024 * Number(status.match(/VmData:\\s+(\\d+)/)[1]);
+child_process.execSync(`prlimit --pid ${process.pid} --data=${used + 64e6}`);
+const hold = [];
+while (true) hold.push(new Array(1e4).fill(hold.length));";
+
 #[tokio::test]
 async fn memory_that_runs_out_is_told_as_such() {
     let api = Api::with(&["warm_node=1"]);
     let path = api.session(json!({})).await;
-    let python = api.run(&path, "x = 1\nbytearray(1 << 60)").await;
-    assert_eq!(python["status"], "out_of_memory", "{python}");
-    assert_eq!(python["error"]["type"], "MemoryError");
-    assert_eq!(text(&api.run(&path, "x").await), "1", "Python survives it");
+    for code in ["x = 41\nbytearray(1 << 60)", PYTHON_FILLS] {
+        let step = api.run(&path, code).await;
+        assert_eq!(step["status"], "out_of_memory", "{step}");
+        assert_eq!(step["error"]["type"], "MemoryError");
+        // Python survives it, also while what filled it is held.
+        assert_eq!(text(&api.run(&path, "x").await), "41");
+    }
+    let freed = api.run(&path, "del hold\nlen(bytearray(30 << 20))").await;
+    assert_eq!(text(&freed), (30 << 20).to_string(), "{freed}");
+
     let path = api.session(json!({ "runtime": "node" })).await;
-    // What V8 says before it aborts, and that it aborts, without filling gigabytes first.
-    let code =
-        "process.stderr.write('FATAL ERROR: JavaScript heap out of memory\\n'); process.abort()";
-    let node = api.run(&path, code).await;
-    assert_eq!(node["status"], "out_of_memory", "{node}");
-    let refused = api
-        .post(&format!("{path}/steps"), &json!({ "code": "1" }))
-        .await;
+    let step = api.run(&path, NODE_FILLS).await;
+    assert_eq!(step["status"], "out_of_memory", "{step}");
+    assert_eq!(step["error"]["type"], "OutOfMemory");
+    assert_eq!(step["exit"]["reason"], "node ran out of memory");
+    let steps = format!("{path}/steps");
+    let refused = api.post(&steps, &json!({ "code": "1" })).await;
     refused.problem(ProblemCode::RuntimeCrashed);
+    let restarted = api.post(&format!("{path}/restart"), &json!({})).await;
+    restarted.check(200);
+    assert_eq!(text(&api.run(&path, "6 * 7").await), "42");
 }
