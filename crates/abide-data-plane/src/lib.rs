@@ -1,3 +1,25 @@
 //! The data plane: finds each session's runtime and gets each step to it, once.
 
+pub mod agent_client;
+pub mod auth;
+pub mod containment;
+mod error;
+pub mod link;
+mod metrics;
+mod plane;
+mod reaper;
+mod reconciler;
+pub mod registry;
 pub mod routing;
+pub mod runtimes;
+pub mod seal;
+pub mod trace;
+mod workspaces;
+
+pub use error::DataPlaneError;
+pub use metrics::METRIC_NAMES;
+pub use plane::{
+    CreateSession, DataPlane, DataPlaneConfig, PlaneEvent, SessionView, StepItem, StepItems,
+    StepReply, StepRequest, Want,
+};
+pub use workspaces::Workspaces;
