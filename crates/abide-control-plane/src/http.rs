@@ -8,13 +8,14 @@ mod events;
 mod output;
 mod server;
 mod sessions;
-mod sse;
 mod steps;
 mod system;
 mod telemetry;
 
 use std::sync::Arc;
 
+use abide_session_agent::http::error::catch_panic;
+use abide_session_agent::http::sse;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -83,6 +84,6 @@ fn service(app: &App) -> Router {
         .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
         .layer(from_fn_with_state(app.clone(), auth::check_origin))
         .layer(from_fn_with_state(app.clone(), telemetry::observe))
-        .layer(from_fn(error::catch_panic))
+        .layer(from_fn(catch_panic))
         .with_state(app.clone())
 }

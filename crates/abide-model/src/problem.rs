@@ -35,6 +35,8 @@ problem_codes! {
     InvalidApiKey = "invalid_api_key", 401, "", false;
     /// The `Host` or `Origin` header does not name this server.
     ForbiddenOrigin = "forbidden_origin", 403, "", false;
+    /// Nobody may do this here.
+    Forbidden = "forbidden", 403, "", false;
     /// No such route.
     NotFound = "not_found", 404, "", false;
     /// The path exists, the method does not.

@@ -8,11 +8,17 @@
 //!   recorder ignores the second report).
 //! - An interpreter that died stays dead until somebody asks for a new one.
 //!
+//! [`SessionAgent`] does that for whoever keeps the records. [`SessionHost`] keeps them itself,
+//! in files, and [`http`] serves it: that is the session agent as a service of its own.
+//!
 //! The agent knows nothing of tenants, policy or the public API.
 
 mod agent;
 mod config;
 pub mod crash_points;
+mod host;
+pub mod http;
+mod ledger;
 mod output;
 mod pool;
 mod recorder;
@@ -23,6 +29,9 @@ mod worker;
 
 pub use agent::{Adoption, AgentCounts, SessionAgent};
 pub use config::AgentConfig;
+pub use host::{
+    Credentials, HostConfig, HostedOutput, HostedStep, Outcome, SessionHost, StepState,
+};
 pub use output::{OutputChunk, OutputReader, StreamFilter};
 pub use pool::{IdleInterpreter, LaunchFailed};
 pub use recorder::{RecordFailed, Recorder, Recording};

@@ -29,7 +29,7 @@ impl Tasks {
         tokio::spawn(
             self.tracker
                 .track_future(work)
-                .instrument(tracing::info_span!("task", name)),
+                .instrument(tracing::info_span!(parent: None, "task", name)),
         );
     }
 

@@ -98,6 +98,15 @@ impl RunHandle {
         }
     }
 
+    /// Waits until it starts, or ends without; `None` if the agent stops first.
+    pub async fn started(&mut self) -> Option<Phase> {
+        let started = self
+            .phase
+            .wait_for(|phase| !matches!(phase, Phase::Queued))
+            .await;
+        started.ok().map(|phase| phase.clone())
+    }
+
     /// Waits until it starts, then reads its output from the first byte to its end. `None` if
     /// it ended without starting, or the agent stops.
     pub async fn output(&mut self) -> Option<OutputReader> {
@@ -163,6 +172,9 @@ enum Command {
         reply: oneshot::Sender<Option<Peek>>,
     },
     Cancel {
+        id: StepId,
+    },
+    Withdraw {
         id: StepId,
     },
     InterruptRunning,
@@ -316,6 +328,11 @@ impl WorkerHandle {
     /// Takes a step out of the queue, or interrupts it.
     pub fn cancel(&self, id: StepId) {
         let _ = self.inbox.send(Command::Cancel { id });
+    }
+
+    /// Takes a step out of the queue; one whose turn has come goes on.
+    pub fn withdraw(&self, id: StepId) {
+        let _ = self.inbox.send(Command::Withdraw { id });
     }
 
     /// Interrupts whatever runs.

@@ -17,6 +17,7 @@ pub(crate) mod repl;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod session_agent;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod up;
@@ -56,6 +57,9 @@ pub(crate) fn flags(cli: &Cli) -> Result<Flags> {
     if let Command::Up(args) = &cli.command {
         args.add_to(&mut flags);
     }
+    if let Command::SessionAgent(args) = &cli.command {
+        args.add_to(&mut flags);
+    }
     Ok(flags)
 }
 
@@ -63,6 +67,7 @@ pub(crate) fn flags(cli: &Cli) -> Result<Flags> {
 pub(crate) fn dispatch(command: Command, app: App<'_>) -> Result<ExitCode> {
     match command {
         Command::Up(args) => up::run(app, *args),
+        Command::SessionAgent(args) => session_agent::run(&app, &args),
         Command::Keeper { dir } => Ok(keeper::run(&dir)),
         Command::Openapi => openapi::run().map_err(CommandError::from),
         Command::Repl(args) => repl::run(app, &runtime()?, args).map(done),
@@ -94,6 +99,7 @@ async fn dispatch_served(command: Command, app: App<'_>) -> Result {
         Command::Checkpoint(command) => checkpoint::run(app, command).await,
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Up(_)
+        | Command::SessionAgent(_)
         | Command::Keeper { .. }
         | Command::Openapi
         | Command::Repl(_)

@@ -6,6 +6,8 @@
 mod files;
 mod listen;
 mod logging;
+pub(crate) mod session_agent;
+mod signals;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,12 +18,12 @@ use abide_model::Timestamp;
 use abide_session_agent::{AgentConfig, SessionAgent, Tasks, crash_points};
 use abide_store::{Store, StoreOptions};
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::commands::up::UpArgs;
 use crate::config::{Config, Environment, Synchronous};
 use crate::connect::ServerFile;
+use signals::Signals;
 
 /// What user code sees of the server's environment; nothing else is passed on.
 const PASSED_ON: &[&str] = &[
@@ -42,15 +44,20 @@ pub(crate) fn run(
     files::make_data_dir(&config.data_dir)?;
     // Held until the process ends, however it ends.
     let _lock = files::lock(&config.data_dir)?;
-    let passed_on = PASSED_ON
-        .iter()
-        .filter_map(|name| {
-            Some((
-                (*name).to_owned(),
-                environment.get(name)?.to_str()?.to_owned(),
-            ))
-        })
-        .collect();
+    let passed_on = passed_on(environment);
+    runtime()?.block_on(serve(config, passed_on, args))
+}
+
+/// What user code is to see of the environment.
+fn passed_on(environment: &Environment) -> Vec<(String, String)> {
+    let named = |name: &&str| {
+        let value = environment.get(name)?.to_str()?.to_owned();
+        Some(((*name).to_owned(), value))
+    };
+    PASSED_ON.iter().filter_map(named).collect()
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     // Half of the processors: the other half is for keepers and interpreters, and a step's way
     // through fewer threads is shorter.
     let threads = std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2));
@@ -59,8 +66,7 @@ pub(crate) fn run(
         .enable_all()
         .thread_name("abide")
         .build()
-        .context("cannot start the runtime")?
-        .block_on(serve(config, passed_on, args))
+        .context("cannot start the runtime")
 }
 
 async fn serve(
@@ -72,10 +78,13 @@ async fn serve(
     let key = files::key(&data_dir)?;
     let store = Store::open(&data_dir.join("abide.db"), store_options(&config))
         .context("cannot open the database")?;
-    let (listeners, url) = listen::bind(&config.host.0, config.port).await?;
+    let (listeners, url) = listen::bind(&config.host.0, config.port, "--port").await?;
     let tasks = Tasks::new();
-    let agent = SessionAgent::new(agent_config(&config, environment)?, tasks.clone())
-        .context("cannot make the workers' directories")?;
+    let agent = SessionAgent::new(
+        agent_config(&config, &data_dir, environment)?,
+        tasks.clone(),
+    )
+    .context("cannot make the workers' directories")?;
     let control = ControlPlaneConfig {
         keys: vec![key],
         allowed_hosts: config.allowed_hosts.clone(),
@@ -84,9 +93,7 @@ async fn serve(
         url: url.clone(),
         max_body_bytes: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
         max_live: config.max_live as usize,
-        step_timeout_ms: config
-            .step_timeout
-            .map(|span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)),
+        step_timeout_ms: step_timeout_ms(&config),
         auto_register_agents: config.auto_register_agents,
     };
     let control = Arc::new(ControlPlane::new(control, store, Arc::new(agent), tasks));
@@ -128,35 +135,28 @@ fn announce(url: &str, data_dir: &Path) {
     let _ = out.flush();
 }
 
-/// The first signal, or a request through the API, stops the server; a second signal ends it at
-/// once.
+/// The first signal, or a request through the API, stops the server.
 async fn stop_requested(control: Arc<ControlPlane>) -> WorkersAfterShutdown {
     let mut requests = control.shutdown_requests();
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        // Without handlers the signals end the process, which loses nothing either.
-        return std::future::pending().await;
-    };
+    let signals = Signals::install();
     let workers = tokio::select! {
-        _ = interrupt.recv() => WorkersAfterShutdown::Keep,
-        _ = terminate.recv() => WorkersAfterShutdown::Keep,
+        () = signals.first() => WorkersAfterShutdown::Keep,
         request = requests.wait_for(Option::is_some) => {
             request.ok().and_then(|request| *request).unwrap_or(WorkersAfterShutdown::Keep)
         }
     };
     info!(?workers, "stopping");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "must outlive the supervisor's tasks"
-    )]
-    tokio::spawn(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        #[expect(clippy::exit, reason = "asked for twice")]
-        std::process::exit(130);
-    });
+    signals.second_ends_at_once();
     workers
+}
+
+fn max_body_bytes(config: &Config) -> usize {
+    usize::try_from(config.max_body.0).unwrap_or(usize::MAX)
+}
+
+fn step_timeout_ms(config: &Config) -> Option<u64> {
+    let limit = config.step_timeout?;
+    Some(u64::try_from(limit.0.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn store_options(config: &Config) -> StoreOptions {
@@ -172,11 +172,12 @@ fn store_options(config: &Config) -> StoreOptions {
 
 fn agent_config(
     config: &Config,
+    dir: &Path,
     environment: Vec<(String, String)>,
 ) -> anyhow::Result<AgentConfig> {
     Ok(AgentConfig {
-        workers_dir: config.data_dir.join("workers"),
-        harness_dir: config.data_dir.join("harness"),
+        workers_dir: dir.join("workers"),
+        harness_dir: dir.join("harness"),
         keeper_exe: std::env::current_exe().context("cannot tell where this program is")?,
         journal_bytes: config.journal_bytes.0.next_multiple_of(4096),
         interrupt_grace: config.interrupt_grace.0,

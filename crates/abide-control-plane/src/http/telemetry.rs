@@ -1,5 +1,6 @@
 //! Request ids, one log line and the metrics of each request.
 
+use abide_session_agent::http::error::with_request_id;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -10,15 +11,6 @@ use tracing::Instrument as _;
 use super::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-tokio::task_local! {
-    static CURRENT: String;
-}
-
-/// The id of the request that is being answered by this task.
-pub(super) fn request_id() -> Option<String> {
-    CURRENT.try_with(Clone::clone).ok()
-}
 
 /// Gives the request an id (the caller's, if it is a sensible one), logs it and counts it.
 pub(super) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -39,9 +31,7 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
     let begun = Instant::now();
     let span = tracing::info_span!("request", id = %id, method = %method, route = %route);
     let header = HeaderValue::from_str(&id).ok();
-    let mut response = CURRENT
-        .scope(id, next.run(request).instrument(span.clone()))
-        .await;
+    let mut response = with_request_id(id, next.run(request).instrument(span.clone())).await;
     let elapsed = begun.elapsed().as_secs_f64();
     let status = response.status().as_u16();
     app.metrics

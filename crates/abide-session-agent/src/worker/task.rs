@@ -217,6 +217,13 @@ impl WorkerTask {
                 }
                 self.interrupt_for(action);
             }
+            Command::Withdraw { id } => {
+                if self.schedule.running() != Some(id)
+                    && self.schedule.cancel(id) == StopAction::Dequeued
+                {
+                    self.conclude(id, StepStatus::Interrupted, None).await;
+                }
+            }
             Command::InterruptRunning => {
                 if let Some(id) = self.schedule.running() {
                     let action = self.schedule.cancel(id);

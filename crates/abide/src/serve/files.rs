@@ -88,7 +88,7 @@ pub(super) fn remove_server_file(data_dir: &Path) {
 }
 
 /// All or nothing, readable by the owner only.
-fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()

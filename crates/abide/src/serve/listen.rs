@@ -6,10 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 
-/// One listener for each address, all on one port, and the URL to tell people.
+/// One listener for each address, all on one port, and the URL to tell people. `flag` is how they
+/// choose another port.
 pub(super) async fn bind(
     hosts: &[IpAddr],
     port: u16,
+    flag: &str,
 ) -> anyhow::Result<(Vec<TcpListener>, String)> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut port = port;
@@ -28,7 +30,7 @@ pub(super) async fn bind(
                 tracing::warn!(%host, %error, "not listening there");
             }
             Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-                "port {port} on {host} is in use by another program; choose another with --port"
+                "port {port} on {host} is in use by another program; choose another with {flag}"
             ),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot listen on {host} port {port}"));

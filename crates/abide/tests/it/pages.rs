@@ -46,6 +46,7 @@ fn every_command_has_help_and_examples_of_its_own() {
     for command in [
         "up",
         "down",
+        "session-agent",
         "status",
         "run",
         "repl",

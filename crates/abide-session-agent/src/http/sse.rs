@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use abide_session_agent::OutputChunk;
+use crate::output::OutputChunk;
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// One event. `data` must serialise to JSON, which has no raw line breaks.
-pub(super) fn event(name: &str, id: Option<String>, data: &impl Serialize) -> Bytes {
+pub fn event(name: &str, id: Option<String>, data: &impl Serialize) -> Bytes {
     let mut text = Vec::with_capacity(256);
     text.extend_from_slice(b"event: ");
     text.extend_from_slice(name.as_bytes());
@@ -32,7 +32,7 @@ pub(super) fn event(name: &str, id: Option<String>, data: &impl Serialize) -> By
 }
 
 /// Whether the caller wants a stream.
-pub(super) fn wanted(headers: &axum::http::HeaderMap) -> bool {
+pub fn wanted(headers: &axum::http::HeaderMap) -> bool {
     headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -40,7 +40,7 @@ pub(super) fn wanted(headers: &axum::http::HeaderMap) -> bool {
 }
 
 /// A response that sends `events` as they come, and ends with them or when the server stops.
-pub(super) fn response(
+pub fn response(
     events: impl Stream<Item = Bytes> + Send + 'static,
     stopping: CancellationToken,
 ) -> Response {
@@ -72,7 +72,7 @@ pub(super) fn response(
 /// a client that goes on from an id loses nothing: what is carried counts as not sent, and goes
 /// out by itself before output of the other stream or a gap.
 #[derive(Debug, Default)]
-pub(super) struct OutputEvents {
+pub struct OutputEvents {
     /// The first bytes of a cut character.
     carried: Vec<u8>,
     /// They are of standard error.
@@ -98,7 +98,8 @@ struct Gap {
 }
 
 impl OutputEvents {
-    pub(super) fn encode(&mut self, chunk: OutputChunk) -> Bytes {
+    /// The events of a piece of output; none where it holds but the beginning of a character.
+    pub fn encode(&mut self, chunk: OutputChunk) -> Bytes {
         match chunk {
             OutputChunk::Gap { from, to } => {
                 let rest = self.finish();
@@ -134,7 +135,7 @@ impl OutputEvents {
     }
 
     /// What is still carried when the stream ends.
-    pub(super) fn finish(&mut self) -> Bytes {
+    pub fn finish(&mut self) -> Bytes {
         let carried = std::mem::take(&mut self.carried);
         output_event(self.carried_stderr, self.offset, &carried)
     }

@@ -1,0 +1,99 @@
+//! Interpreters that died by themselves, for the plane above.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use abide_model::{Exit, Timestamp, WorkerExit, WorkerId};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// How many are remembered. Who misses more than that has to list the sessions.
+const REMEMBERED: usize = 1024;
+
+/// The latest exits, in order.
+#[derive(Debug)]
+pub(crate) struct Exits {
+    latest: Mutex<VecDeque<WorkerExit>>,
+    /// Sequence number of the last one.
+    head: watch::Sender<u64>,
+}
+
+impl Exits {
+    /// Sequence numbers begin with the time, so that those of a later start are higher: who asks
+    /// for what comes after an exit of an earlier start gets all there are.
+    pub(crate) fn new() -> Self {
+        let begin = u64::try_from(Timestamp::now().as_micros()).unwrap_or(0);
+        Self {
+            latest: Mutex::default(),
+            head: watch::channel(begin).0,
+        }
+    }
+
+    /// Adds one and wakes whoever waits for it.
+    pub(crate) fn push(&self, session_id: String, worker_id: WorkerId, exit: Exit) {
+        let mut latest = self.latest.lock();
+        let sequence = *self.head.borrow() + 1;
+        if latest.len() == REMEMBERED {
+            latest.pop_front();
+        }
+        latest.push_back(WorkerExit {
+            sequence,
+            session_id,
+            worker_id,
+            exit,
+        });
+        self.head.send_replace(sequence);
+    }
+
+    /// Those after `after`; if there are none, waits that long for one.
+    pub(crate) async fn after(&self, after: u64, wait: Duration) -> Vec<WorkerExit> {
+        let mut head = self.head.subscribe();
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            head.borrow_and_update();
+            let found: Vec<_> = {
+                let latest = self.latest.lock();
+                latest
+                    .iter()
+                    .filter(|it| it.sequence > after)
+                    .cloned()
+                    .collect()
+            };
+            if !found.is_empty() || wait.is_zero() {
+                return found;
+            }
+            match tokio::time::timeout_at(deadline, head.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Vec::new(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn exits_come_in_order_and_wake_who_waits() {
+        let exits = Exits::new();
+        let none = exits.after(0, Duration::ZERO).await;
+        assert!(none.is_empty());
+        let waiting = exits.after(0, Duration::from_secs(600));
+        let pushing = async { exits.push("s1".to_owned(), WorkerId::new(), Exit::default()) };
+        let (found, ()) = tokio::join!(waiting, pushing);
+        assert_eq!(found.len(), 1);
+        for n in 0..REMEMBERED {
+            exits.push(format!("s{n}"), WorkerId::new(), Exit::default());
+        }
+        let all = exits.after(0, Duration::ZERO).await;
+        assert_eq!(all.len(), REMEMBERED);
+        assert!(all.is_sorted_by_key(|exit| exit.sequence));
+        let last = all[REMEMBERED - 1].sequence;
+        let rest = exits
+            .after(all[REMEMBERED - 3].sequence, Duration::ZERO)
+            .await;
+        assert_eq!(rest.len(), 2);
+        assert!(exits.after(last, Duration::ZERO).await.is_empty());
+    }
+}

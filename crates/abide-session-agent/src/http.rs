@@ -1,0 +1,106 @@
+//! `/v1`: the session agent as a service of its own, and what the planes above serve in the same
+//! way.
+
+mod body;
+pub mod error;
+mod middleware;
+pub mod origin;
+mod output;
+mod sessions;
+pub mod sse;
+mod step_stream;
+mod steps;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::host::SessionHost;
+use crate::tasks::Tasks;
+
+/// How long requests under way may take to end once the agent stops.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Plain settings of the HTTP side.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// `Host` and `Origin` names to accept besides the loopback ones.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// What handlers share.
+#[derive(Debug)]
+struct Shared {
+    host: Arc<SessionHost>,
+    tasks: Tasks,
+    config: HttpConfig,
+}
+
+type App = Arc<Shared>;
+
+/// Serves `host` on `listeners` until `stop` fires, then drains: new work is refused, streams end,
+/// waiting requests are answered. Interpreters go on under their keepers.
+pub async fn serve(
+    host: Arc<SessionHost>,
+    tasks: Tasks,
+    config: HttpConfig,
+    listeners: Vec<TcpListener>,
+    stop: impl Future<Output = ()>,
+) {
+    let app = Arc::new(Shared {
+        host: Arc::clone(&host),
+        tasks: tasks.clone(),
+        config,
+    });
+    let router = router(&app);
+    for listener in listeners {
+        let router = router.clone();
+        let stopping = tasks.stopping();
+        // Steps are small and answered at once: never wait to fill a packet.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                warn!(%error, "TCP_NODELAY");
+            }
+        });
+        tasks.spawn("http", async move {
+            let served = axum::serve(listener, router)
+                .with_graceful_shutdown(stopping.cancelled_owned())
+                .await;
+            if let Err(error) = served {
+                warn!(%error, "serving ended");
+            }
+        });
+    }
+    stop.await;
+    host.drain();
+    tasks.stop();
+    if !tasks.drained(DRAIN).await {
+        // Connections that wait for a step that goes on under its keeper.
+        info!("leaving requests that have not ended");
+    }
+}
+
+fn router(app: &App) -> Router {
+    Router::new()
+        .merge(sessions::router())
+        .merge(steps::router())
+        .merge(output::router())
+        // Behind it only what somebody may do who knows which agent this is.
+        .route_layer(from_fn_with_state(app.clone(), middleware::check_boot_id))
+        .merge(sessions::health())
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
+        .layer(from_fn_with_state(app.clone(), middleware::check_origin))
+        .layer(from_fn(error::catch_panic))
+        .layer(from_fn_with_state(app.clone(), middleware::identify))
+        .with_state(app.clone())
+}
