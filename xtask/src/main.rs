@@ -18,6 +18,7 @@ mod repository;
 mod setup;
 mod tidy;
 mod up;
+mod venv;
 
 use std::process::ExitCode;
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{Command, find};
 use crate::repository::Repository;
+use crate::venv;
 
 /// Runs the tests. The version CI has; a newer one on `PATH` is as good.
 const NEXTEST: &str = "0.9.143";
@@ -41,11 +42,21 @@ const TO_RUN: [Package; 3] = [
     },
 ];
 
-const TO_TEST: [Package; 1] = [Package {
-    purpose: "git",
-    present: || find("git").is_some(),
-    apt: &["git"],
-}];
+const TO_TEST: [Package; 2] = [
+    Package {
+        purpose: "git",
+        present: || find("git").is_some(),
+        apt: &["git"],
+    },
+    Package {
+        purpose: "virtual environments for Python",
+        present: has_venv,
+        apt: &["python3-venv"],
+    },
+];
+
+/// Libraries whose own forms of showing things are tested.
+const LIBRARIES: [&str; 2] = ["matplotlib", "pandas"];
 
 /// What building and running Abide needs.
 pub(crate) fn for_running() -> Result<()> {
@@ -59,6 +70,9 @@ pub(crate) fn for_testing(repository: &Repository) -> Result<()> {
     components(repository)?;
     nextest(repository)?;
     deny(repository)?;
+    // Where crates/abide/tests/it/api/libraries.rs looks for it.
+    let home = repository.target()?.join("tools/libraries");
+    venv::install(&home, &LIBRARIES, &LIBRARIES)?;
     println!("everything needed is here");
     Ok(())
 }
@@ -207,6 +221,13 @@ fn has_python() -> bool {
     let script = "import sys; sys.exit(sys.version_info < (3, 9))";
     Command::new("python3")
         .arguments(["-c", script])
+        .probe()
+        .is_some()
+}
+
+fn has_venv() -> bool {
+    Command::new("python3")
+        .arguments(["-c", "import venv, ensurepip"])
         .probe()
         .is_some()
 }

@@ -9,12 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::Bench;
-use crate::command::Command;
+use crate::venv;
 
 /// The server, a client of it, and the loop that takes commands.
 const DRIVER: &str = include_str!("jupyter.py");
 /// What the driver needs.
 const PACKAGES: [&str; 3] = ["jupyter_server", "ipykernel", "websocket-client"];
+/// As which they are imported.
+const MODULES: [&str; 3] = ["jupyter_server", "ipykernel", "websocket"];
 
 /// A running jupyter_server. Dropping it ends it with its kernels.
 #[derive(Debug)]
@@ -41,8 +43,8 @@ impl Jupyter {
     }
 
     fn try_start(home: &Path) -> Result<Self> {
-        install(home)?;
-        let mut driver = std::process::Command::new(home.join("bin/python"))
+        let python = venv::install(home, &PACKAGES, &MODULES)?;
+        let mut driver = std::process::Command::new(python)
             .args(["-c", DRIVER])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -95,24 +97,4 @@ impl Drop for Jupyter {
         self.input = None;
         let _ = self.driver.wait();
     }
-}
-
-/// Makes a virtual environment below the target directory; nothing to do when there is one.
-fn install(home: &Path) -> Result<()> {
-    let python = home.join("bin/python");
-    let complete = ["-c", "import jupyter_server, ipykernel, websocket"];
-    if python.exists() && Command::new(&python).arguments(complete).probe().is_some() {
-        return Ok(());
-    }
-    println!("Installing jupyter_server from PyPI, to compare with.");
-    Command::new("python3")
-        .arguments(["-m", "venv"])
-        .arguments([home])
-        .run()
-        .context("cannot make a virtual environment")?;
-    Command::new(&python)
-        .arguments(["-m", "pip", "install", "--quiet"])
-        .arguments(PACKAGES)
-        .run()
-        .context("pip cannot install jupyter_server")
 }

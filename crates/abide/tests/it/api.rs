@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod http;
 mod interpreters;
+mod libraries;
 mod output;
 mod sessions;
 mod shutdown;
