@@ -5,6 +5,7 @@
 //! them, the client parses them.
 
 mod agent;
+mod bytes;
 mod event;
 mod ids;
 mod json;

@@ -85,8 +85,10 @@ pub struct StepError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputView {
     /// The beginning, at most [`VIEW_HEAD_BYTES`].
+    #[serde(with = "crate::bytes")]
     pub head: Vec<u8>,
     /// The end, at most [`VIEW_TAIL_BYTES`]; empty while everything fits into `head`.
+    #[serde(with = "crate::bytes")]
     pub tail: Vec<u8>,
     /// Bytes written in all.
     pub bytes: u64,
@@ -117,6 +119,23 @@ impl OutputView {
             }
             self.tail.extend_from_slice(data);
         }
+    }
+
+    /// Adds what follows, of which only the end is given: `skipped` bytes came before it.
+    ///
+    /// For a view whose head is full; of any other the skipped bytes would be missing.
+    pub fn push_end(&mut self, skipped: u64, end: &[u8]) {
+        self.bytes += skipped;
+        if skipped > 0 && end.len() < VIEW_TAIL_BYTES {
+            // What was skipped stands between the two: nothing of before is adjacent any more.
+            self.tail.clear();
+        }
+        self.push(end);
+    }
+
+    /// Whether all that follows can only be in the tail.
+    pub fn is_head_full(&self) -> bool {
+        self.head.len() >= VIEW_HEAD_BYTES
     }
 
     /// Bytes between head and tail that the view leaves out.
