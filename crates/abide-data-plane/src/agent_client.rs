@@ -337,6 +337,23 @@ impl AgentLink for AgentClient {
         })
     }
 
+    fn tell_step<'a>(
+        &'a self,
+        step: &'a str,
+        query: &'a str,
+        accept: &'a str,
+        caller: Caller<'a>,
+    ) -> Call<'a, PassedOn> {
+        Box::pin(async move {
+            let path = Self::step_path(caller, step, &format!("?{query}"));
+            let request = self
+                .request(Method::GET, &path, Some(caller))
+                .header(ACCEPT, accept);
+            let response = self.ask(request, Bytes::new()).await?;
+            Ok(passed_on(response, self.endpoint.clone()))
+        })
+    }
+
     fn cancel<'a>(&'a self, step: &'a str, caller: Caller<'a>) -> Call<'a, Answered<AgentStep>> {
         Box::pin(async move {
             let path = Self::step_path(caller, step, "");

@@ -4,6 +4,7 @@ pub mod agent_client;
 pub mod auth;
 pub mod containment;
 mod error;
+mod http;
 pub mod link;
 mod metrics;
 mod plane;
@@ -11,12 +12,14 @@ mod reaper;
 mod reconciler;
 pub mod registry;
 pub mod routing;
+mod runs;
 pub mod runtimes;
 pub mod seal;
 pub mod trace;
 mod workspaces;
 
 pub use error::DataPlaneError;
+pub use http::DataPlaneApi;
 pub use metrics::METRIC_NAMES;
 pub use plane::{
     CreateSession, DataPlane, DataPlaneConfig, PlaneEvent, SessionView, StepItem, StepItems,

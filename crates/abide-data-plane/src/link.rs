@@ -129,6 +129,14 @@ pub trait AgentLink: Send + Sync + std::fmt::Debug {
         wait: Duration,
         caller: Caller<'a>,
     ) -> Call<'a, Answered<AgentStep>>;
+    /// A step in the form `accept`; `query` goes on as it is.
+    fn tell_step<'a>(
+        &'a self,
+        step: &'a str,
+        query: &'a str,
+        accept: &'a str,
+        caller: Caller<'a>,
+    ) -> Call<'a, PassedOn>;
     /// Takes a step out of the queue, or interrupts it.
     fn cancel<'a>(&'a self, step: &'a str, caller: Caller<'a>) -> Call<'a, Answered<AgentStep>>;
     /// Interrupts what runs.

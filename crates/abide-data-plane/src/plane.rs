@@ -154,6 +154,25 @@ impl DataPlane {
         self.under_way.lock().values().sum()
     }
 
+    /// Does work to its end, whether or not somebody waits for it.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.tasks.spawn(name, async move {
+            // Nobody may be waiting any more.
+            let _ = tell.send(work.await);
+        });
+        told.await.unwrap_or_else(|_| {
+            Err(Problem::new(
+                abide_model::ProblemCode::ShuttingDown,
+                "the server is stopping",
+            ))
+        })
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.config.clock)()
     }

@@ -340,9 +340,7 @@ impl StepRouting {
                 let otherwise = self.otherwise.take();
                 let unchanged = self.way.as_ref() == Some(&way);
                 self.way = Some(way);
-                return otherwise
-                    .filter(|_| unchanged)
-                    .unwrap_or_else(|| self.go());
+                return otherwise.filter(|_| unchanged).unwrap_or_else(|| self.go());
             }
             RouteState::Unknown => Verdict::NotFound,
             RouteState::Gone => Verdict::Gone,

@@ -1,7 +1,7 @@
 //! `/v1`: the session agent as a service of its own, and what the planes above serve in the same
 //! way.
 
-mod body;
+pub mod body;
 pub mod error;
 mod middleware;
 pub mod origin;

@@ -12,7 +12,7 @@ use super::problems::{of_call, of_verdict};
 use super::sessions::has_ended;
 use super::streams::StepSink;
 use super::{DataPlane, caller};
-use crate::link::{AgentLink, CallError, FrameLine, Frames};
+use crate::link::{AgentLink, CallError, FrameLine, Frames, PassedOn};
 use crate::registry::Found;
 use crate::routing::{Action, Event, Patience, RouteState, SEND_ATTEMPTS, StepRouting, Verdict};
 use crate::trace::TraceContext;
@@ -575,6 +575,46 @@ impl DataPlane {
             .persist(true, || link.step(step, wait, caller(&route, trace)))
             .await;
         named(found.map(|found| found.value), step)
+    }
+
+    /// A step as its runtime tells of it in the form `accept`, from where it stands to its end.
+    ///
+    /// # Errors
+    /// Those of [`Self::step`].
+    pub(crate) async fn step_as_it_happens(
+        &self,
+        session: &str,
+        step: &str,
+        query: &str,
+        accept: &str,
+        trace: &TraceContext,
+    ) -> Result<PassedOn, Problem> {
+        let route = self.open_session(session).await?;
+        let link = self.link(&route);
+        let told = self
+            .persist(true, || {
+                link.tell_step(step, query, accept, caller(&route, trace))
+            })
+            .await;
+        told.map_err(|error| of_call(error, SEND_ATTEMPTS))
+    }
+
+    /// Output of a session's worker, as its runtime tells it.
+    ///
+    /// # Errors
+    /// 404 and 410 for the session, those of the runtime.
+    pub(crate) async fn output(
+        &self,
+        session: &str,
+        query: &str,
+        trace: &TraceContext,
+    ) -> Result<PassedOn, Problem> {
+        let route = self.open_session(session).await?;
+        let link = self.link(&route);
+        let output = self
+            .persist(true, || link.output(query, caller(&route, trace)))
+            .await;
+        output.map_err(|error| of_call(error, SEND_ATTEMPTS))
     }
 
     /// Takes a step out of its queue, or interrupts it.

@@ -95,7 +95,13 @@ fn asking_ends_when_deadline_and_silence_have_passed() {
 fn a_restarted_runtime_is_followed_only_with_the_same_interpreter() {
     let worker = Some(WorkerId::new());
     let answers = [
-        (worker, false, Action::Rebind { boot_id: "b".into() }),
+        (
+            worker,
+            false,
+            Action::Rebind {
+                boot_id: "b".into(),
+            },
+        ),
         (worker, true, Action::Answer(Verdict::Crashed)),
         (
             Some(WorkerId::new()),

@@ -55,14 +55,14 @@ pub(super) fn credentials(headers: &HeaderMap) -> Credentials {
 
 /// The fields of a JSON object. Names are compared without case and without underscores.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub struct Fields {
     fields: Map<String, Value>,
     place: &'static str,
 }
 
 impl Fields {
     /// Parses a body.
-    pub(super) fn of_body(body: &[u8]) -> Result<Self, Problem> {
+    pub fn of_body(body: &[u8]) -> Result<Self, Problem> {
         let value: Value = serde_json::from_slice(body).map_err(|error| Problem {
             status: 400,
             ..Problem::new(
@@ -81,7 +81,7 @@ impl Fields {
     }
 
     /// The parameters of a query string; of repeated ones the last counts.
-    pub(super) fn of_query(query: Option<&str>) -> Self {
+    pub fn of_query(query: Option<&str>) -> Self {
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_str(query.unwrap_or_default()).unwrap_or_default();
         let fields = pairs
@@ -99,7 +99,8 @@ impl Fields {
             .filter(|value| !value.is_null())
     }
 
-    fn wrong(&self, name: &str, wrong: &str, value: &Value) -> Problem {
+    /// The problem of a field that is there and wrong.
+    pub fn wrong(&self, name: &str, wrong: &str, value: &Value) -> Problem {
         let mut problem = crate::host::invalid(name, wrong, &value.to_string());
         if let Some(place) = problem.detail.pointer_mut("/0/loc/0") {
             *place = self.place.into();
@@ -108,7 +109,7 @@ impl Fields {
     }
 
     /// A text; empty where it is not there.
-    pub(super) fn text(&mut self, name: &str) -> Result<String, Problem> {
+    pub fn text(&mut self, name: &str) -> Result<String, Problem> {
         match self.take(name) {
             None => Ok(String::new()),
             Some(Value::String(text)) => Ok(text),
@@ -117,7 +118,7 @@ impl Fields {
     }
 
     /// A text that must say something.
-    pub(super) fn required(&mut self, name: &str) -> Result<String, Problem> {
+    pub fn required(&mut self, name: &str) -> Result<String, Problem> {
         let text = self.text(name)?;
         if text.trim().is_empty() {
             return Err(self.wrong(name, "is required", &Value::Null));
@@ -126,7 +127,7 @@ impl Fields {
     }
 
     /// A whole number of at most `max`, as a number or as text.
-    pub(super) fn number(&mut self, name: &str, max: u64) -> Result<Option<u64>, Problem> {
+    pub fn number(&mut self, name: &str, max: u64) -> Result<Option<u64>, Problem> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
@@ -146,7 +147,7 @@ impl Fields {
     }
 
     /// `1`, `true` or nothing for yes; `0` or `false` for no.
-    pub(super) fn flag(&mut self, name: &str, default: bool) -> Result<bool, Problem> {
+    pub fn flag(&mut self, name: &str, default: bool) -> Result<bool, Problem> {
         let Some(value) = self.take(name) else {
             return Ok(default);
         };
@@ -157,8 +158,19 @@ impl Fields {
         }
     }
 
+    /// `true` or `false`, as JSON or as text.
+    pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
+            Some(other) => Err(self.wrong(name, "must be true or false", &other)),
+        }
+    }
+
     /// A text that `parse` understands.
-    pub(super) fn parsed<T>(
+    pub fn parsed<T>(
         &mut self,
         name: &str,
         wrong: &str,

@@ -1,0 +1,116 @@
+//! HTTP over the data plane: one file per resource.
+
+mod error;
+mod middleware;
+mod output;
+mod runs;
+mod sessions;
+mod steps;
+mod system;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_session_agent::http::error::catch_panic;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::auth::Authorizer;
+use crate::plane::DataPlane;
+use crate::runs::Runs;
+
+/// How long requests under way may take to end once the data plane stops.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// What handlers share.
+#[derive(Debug)]
+pub struct DataPlaneApi {
+    plane: Arc<DataPlane>,
+    authorizer: Authorizer,
+    /// `Host` and `Origin` names to accept besides the loopback ones.
+    allowed_hosts: Vec<String>,
+    /// Nobody is asked who they are.
+    bypass: bool,
+    runs: Arc<Runs>,
+}
+
+type App = Arc<DataPlaneApi>;
+
+impl DataPlaneApi {
+    /// Over a data plane; `bypass` says whether the authorizer lets everybody in, and then only
+    /// requests that name this machine as their host get through.
+    pub fn new(
+        plane: Arc<DataPlane>,
+        authorizer: Authorizer,
+        bypass: bool,
+        allowed_hosts: Vec<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            runs: Runs::new(Arc::clone(&plane)),
+            plane,
+            authorizer,
+            allowed_hosts,
+            bypass,
+        })
+    }
+
+    /// Serves on `listeners` until `stop` fires, then drains: no new connections, streams end,
+    /// waiting requests are answered or left. Steps go on in their runtimes.
+    pub async fn serve(
+        self: Arc<Self>,
+        listeners: Vec<TcpListener>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let tasks = self.plane.tasks.clone();
+        let router = router(&self);
+        for listener in listeners {
+            let router = router.clone();
+            let stopping = tasks.stopping();
+            // Steps are small and answered at once: never wait to fill a packet.
+            let listener = listener.tap_io(|stream| {
+                if let Err(error) = stream.set_nodelay(true) {
+                    warn!(%error, "TCP_NODELAY");
+                }
+            });
+            tasks.spawn("http", async move {
+                let served = axum::serve(listener, router)
+                    .with_graceful_shutdown(stopping.cancelled_owned())
+                    .await;
+                if let Err(error) = served {
+                    warn!(%error, "serving ended");
+                }
+            });
+        }
+        stop.await;
+        tasks.stop();
+        if !tasks.drained(DRAIN).await {
+            info!("leaving requests that have not ended");
+        }
+        self.plane.registry.close().await;
+    }
+}
+
+/// Everything the data plane answers.
+fn router(app: &App) -> Router {
+    Router::new()
+        .merge(sessions::router())
+        .merge(steps::router())
+        .merge(output::router())
+        .merge(runs::router())
+        .route_layer(from_fn_with_state(
+            app.clone(),
+            middleware::require_identity,
+        ))
+        .merge(system::router())
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(app.plane.config.max_body_bytes))
+        .layer(from_fn_with_state(app.clone(), middleware::check_origin))
+        .layer(from_fn(catch_panic))
+        .layer(from_fn_with_state(app.clone(), middleware::observe))
+        .with_state(app.clone())
+}

@@ -1,0 +1,33 @@
+//! Health and metrics: open to probes.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::App;
+use super::error::Answer;
+
+pub(super) fn router() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn ready(State(app): State<App>) -> Answer<Json<Value>> {
+    app.plane.ready().await?;
+    Ok(Json(json!({ "status": "ready" })))
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let text = app.plane.metrics.text(app.plane.steps_under_way());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
