@@ -48,28 +48,21 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
-/// What a token says.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// What a token says. Times are seconds since the epoch, with a fraction if need be.
+#[derive(Debug, Deserialize)]
 pub(super) struct Claims {
-    /// Seconds since the epoch, with a fraction if need be.
-    pub(super) exp: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) nbf: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) iss: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) aud: Option<Audience>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: f64,
+    nbf: Option<f64>,
+    iss: Option<String>,
+    aud: Option<Audience>,
     pub(super) sub: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tenant_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) agent_id: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Audience {
+enum Audience {
     One(String),
     Several(Vec<String>),
 }
@@ -80,6 +73,16 @@ impl Verifier {
             key: Signer::new(secret),
             issuer: issuer.filter(|text| !text.is_empty()),
             audience: audience.filter(|text| !text.is_empty()),
+        }
+    }
+
+    /// With a key that is no text.
+    #[cfg(test)]
+    pub(super) fn of_key(key: &[u8]) -> Self {
+        Self {
+            key: Signer::of_key(key),
+            issuer: None,
+            audience: None,
         }
     }
 
@@ -100,7 +103,6 @@ impl Verifier {
         // Whoever sent it has the secret: from here on it helps to say what is wrong.
         let claims: Claims = decode(claims).ok_or(Refusal::Claims)?;
         // A time beyond the range of an i64 becomes its end, which is what it means.
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, as it should")]
         let micros = |seconds: f64| (seconds * 1e6) as i64;
         let now = now.as_micros();
         if now >= micros(claims.exp).saturating_add(LEEWAY_MICROS) {
@@ -129,13 +131,17 @@ impl Verifier {
 
 impl Signer {
     pub(super) fn new(secret: &str) -> Self {
+        Self::of_key(secret.as_bytes())
+    }
+
+    fn of_key(key: &[u8]) -> Self {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-        let mac = Hmac::new_from_slice(secret.as_bytes()).expect("a key of any length");
+        let mac = Hmac::new_from_slice(key).expect("a key of any length");
         Self(mac)
     }
 
     /// A token that says this.
-    pub(super) fn sign(&self, claims: &Claims) -> serde_json::Result<String> {
+    pub(super) fn sign(&self, claims: &impl Serialize) -> serde_json::Result<String> {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
         let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims)?);
         let signed = format!("{header}.{claims}");

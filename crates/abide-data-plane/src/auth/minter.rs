@@ -2,11 +2,12 @@
 
 use abide_model::Timestamp;
 use parking_lot::Mutex;
+use serde::Serialize;
 
-use super::jwt::{Audience, Claims, Signer};
+use super::jwt::Signer;
 
-/// How long a token is good for, in seconds. It is shown at once, so this covers clocks that
-/// differ and steps that stream for a while need nothing more: a request is checked at its start.
+/// How long a token is good for, in seconds. A request is checked at its start, so nothing that
+/// takes long needs a longer one.
 const LIFETIME_SECONDS: i64 = 300;
 
 /// A token is shown again until this many seconds before its end.
@@ -27,6 +28,17 @@ enum Source {
         last: Mutex<Option<(String, Timestamp)>>,
     },
     Key(String),
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iat: i64,
+    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    sub: &'a str,
 }
 
 impl Minter {
@@ -63,18 +75,15 @@ impl Minter {
 
     /// The same at another time.
     pub fn authorization_at(&self, now: Timestamp) -> String {
-        let Source::Signed {
-            signer,
-            issuer,
-            audience,
-            subject,
-            last,
-        } = &self.source
-        else {
-            let Source::Key(key) = &self.source else {
-                return String::new();
-            };
-            return format!("Bearer {key}");
+        let (signer, issuer, audience, subject, last) = match &self.source {
+            Source::Key(key) => return format!("Bearer {key}"),
+            Source::Signed {
+                signer,
+                issuer,
+                audience,
+                subject,
+                last,
+            } => (signer, issuer, audience, subject, last),
         };
         let mut last = last.lock();
         if let Some((header, renew_at)) = &*last
@@ -84,14 +93,13 @@ impl Minter {
         }
         let expires = now.plus_seconds(LIFETIME_SECONDS);
         // Whole seconds, as every reader of tokens knows them.
-        let exp = expires.as_micros().div_euclid(1_000_000);
-        #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52")]
+        let seconds = |time: Timestamp| time.as_micros().div_euclid(1_000_000);
         let claims = Claims {
-            exp: exp as f64,
-            iss: issuer.clone(),
-            aud: audience.clone().map(Audience::One),
-            sub: Some(subject.clone()),
-            ..Claims::default()
+            iat: seconds(now),
+            exp: seconds(expires),
+            iss: issuer.as_deref(),
+            aud: audience.as_deref(),
+            sub: subject,
         };
         // Nothing in these claims can fail to be written.
         let token = signer.sign(&claims).unwrap_or_default();
