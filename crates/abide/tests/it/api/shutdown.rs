@@ -17,7 +17,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// Children of a process, dead ones too, with their states.
-fn children(of: u32) -> Vec<(u32, String)> {
+pub(crate) fn children(of: u32) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry
@@ -279,10 +279,10 @@ fn nothing_is_left_of_a_server_killed_while_it_filled_its_pool() {
         server.up(&[]).unwrap();
     }
     server.down().unwrap();
-    assert_eq!(
-        processes_of_worker_dir(&server.data_dir()),
-        Vec::<u32>::new()
-    );
+    // One whose launcher was killed may still be about to find out.
+    for pid in processes_of_worker_dir(&server.data_dir()) {
+        assert!(ends(pid), "{pid} stays");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

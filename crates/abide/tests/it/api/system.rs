@@ -87,7 +87,15 @@ async fn metrics_are_the_listed_ones_and_count() {
     api.run(&path, "print('123456789')").await;
     api.run(&path, "1/0").await;
     api.get("/nowhere").await;
-    let answer = Answer::of(api.bare("GET", "/metrics")).await;
+    // A step is counted once its end is durable, a moment after it was answered.
+    let counted = "abide_step_duration_seconds_count 2";
+    let mut answer = Answer::of(api.bare("GET", "/metrics")).await;
+    for _ in 0..1000 {
+        if answer.text().contains(counted) {
+            break;
+        }
+        answer = Answer::of(api.bare("GET", "/metrics")).await;
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!((answer.status, answer.header("content-type")), (200, kind));
     let text = answer.text();
