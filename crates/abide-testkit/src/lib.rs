@@ -3,10 +3,12 @@
 //! Nothing here sleeps or polls: the server says on its standard output when it is ready, and
 //! processes are waited for.
 
+mod agent;
 mod processes;
 mod server;
 mod terminal;
 
+pub use agent::{AgentOptions, TestAgent};
 pub use processes::{processes_of_worker_dir, still_alive};
 pub use server::{Exited, ServerOptions, TestServer};
 pub use terminal::Terminal;

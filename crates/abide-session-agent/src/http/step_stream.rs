@@ -96,7 +96,7 @@ async fn frames_response(
 /// Where the telling of one step stands.
 enum Stage {
     Begin,
-    Output(OutputReader, OutputEvents),
+    Output(Box<OutputReader>, OutputEvents),
     End,
     Over,
 }
@@ -141,7 +141,7 @@ impl Telling {
             Stage::Begin => {
                 let reader = self.begin().await;
                 self.stage = reader.map_or(Stage::End, |reader| {
-                    Stage::Output(reader, OutputEvents::default())
+                    Stage::Output(Box::new(reader), OutputEvents::default())
                 });
                 Some(match self.form {
                     Form::Frames { .. } => started(&self.step),

@@ -33,7 +33,7 @@ impl Signals {
         )]
         tokio::spawn(async move {
             self.first().await;
-            #[expect(clippy::exit, reason = "asked for twice")]
+            // Asked for twice.
             std::process::exit(130);
         });
     }

@@ -8,5 +8,6 @@ mod completions;
 mod offline;
 mod online;
 mod pages;
+mod session_agent;
 mod survival;
 mod terminal;
