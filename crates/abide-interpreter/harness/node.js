@@ -30,12 +30,15 @@ const exitProcess = process.exit.bind(process);
 const tick = process._tickCallback;
 const now = setImmediate;
 const fsWrite = fs.writeSync;
+const fsRead = fs.readSync;
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
 const channel = new net.Socket({ fd: CHANNEL, readable: true, writable: true });
 let inspector = null;
 let steps = 0;
-let running = null; // the step between `started` and `finished`
+let running = null; // the step, until its `finished` is sent
+let early = false; // SIGINT came between steps: perhaps for the next one
+let interruptedId = null; // the step that the last `interrupt` frame names
 let receive = null; // hands a remote object's value over
 let stdinIsNull = true;
 
@@ -80,7 +83,9 @@ function parse(payload) {
 }
 
 let received = Buffer.alloc(0);
-channel.on('data', (chunk) => {
+channel.on('data', take);
+
+function take(chunk) {
   received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
   while (received.length >= 4 && received.length >= 4 + received.readUInt32LE(0)) {
     const end = 4 + received.readUInt32LE(0);
@@ -88,10 +93,23 @@ channel.on('data', (chunk) => {
     received = received.subarray(end);
     const operation = fields[0]?.[1];
     if (operation === 'configure') configure(fields);
+    // Only says which step is meant; the SIGINT that follows interrupts it.
+    else if (operation === 'interrupt') interruptedId = fields[1]?.[1];
     // Not from within the stream's own callback: an interrupt would leave the stream confused.
     else if (operation === 'step') now(begin, fields);
   }
-});
+}
+
+/** Takes what the channel has at this moment, without waiting for the event loop. */
+function takeNow() {
+  const piece = Buffer.alloc(4096);
+  try {
+    for (let length; (length = fsRead(CHANNEL, piece)) > 0;) take(Buffer.from(piece.subarray(0, length)));
+  } catch {
+    // Nothing more. An end or an error is seen by the stream too.
+  }
+}
+
 channel.on('error', () => exitProcess(0));
 channel.on('close', () => exitProcess(0));
 
@@ -112,10 +130,16 @@ function begin(fields) {
   remember(step.name, step.code);
   provideStdin(step.stdin);
   if (!process.listeners('SIGINT').includes(onInterrupt)) process.on('SIGINT', onInterrupt);
-  awaitWatcher();
+  const waited = awaitWatcher();
   installScope();
   running = step;
-  send([field('op', 'started'), field('id', step.id)]);
+  // An interrupt may have come before this, or before the watcher: then its frame is here by now.
+  if (early || waited) takeNow();
+  early = false;
+  if (interruptedId === step.id) {
+    onInterrupt();
+    return;
+  }
   evaluate(step);
   if (step.outcome?.[0] === 'completed') finish(step);
   else if (step.outcome !== undefined) finishSoon(step);
@@ -309,7 +333,10 @@ process.exit = function exit(code) {
 
 function onInterrupt() {
   const step = running;
-  if (step === null) return;
+  if (step === null) {
+    early = true;
+    return;
+  }
   interrupted(step);
   finish(step);
 }
@@ -371,9 +398,11 @@ function startWatcher() {
   worker.unref();
 }
 
-/** Nothing of a step runs before it can be stopped. */
+/** Nothing of a step runs before it can be stopped. `true` when that took waiting. */
 function awaitWatcher() {
-  if (Atomics.load(alive, 0) === 0) Atomics.wait(alive, 0, 0, 2000);
+  if (Atomics.load(alive, 0) !== 0) return false;
+  Atomics.wait(alive, 0, 0, 2000);
+  return true;
 }
 
 // --- what a step sees ------------------------------------------------------------------------

@@ -12,8 +12,9 @@ use abide_model::Runtime;
 use crate::Interpreter;
 
 /// The parts are one program with one namespace, split for the reader.
-const PYTHON_PARTS: [&str; 3] = [
+const PYTHON_PARTS: [&str; 4] = [
     include_str!("../harness/python_site.py"),
+    include_str!("../harness/python_streams.py"),
     include_str!("../harness/python_values.py"),
     include_str!("../harness/python.py"),
 ];

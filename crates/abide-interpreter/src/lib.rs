@@ -15,10 +15,11 @@
 //! ```
 //!
 //! Guarantees of a harness:
-//! - `Ready` once, then for each step one `Started` and one `Finished` with the step's id. What a
-//!   step printed is in the pipes before its `Finished` is on the channel.
-//! - SIGINT interrupts the running step and nothing else. It counts from `Started` to `Finished`;
-//!   a caller that wants to stop a step sends it in between.
+//! - `Ready` once, then for each step one `Finished` with the step's id. What a step printed is in
+//!   the pipes before its `Finished` is on the channel.
+//! - SIGINT interrupts the running step and nothing else. A caller that wants to stop a step writes
+//!   `Interrupt` and then sends the signal; no matter whether the step has begun, runs or has
+//!   ended, it is this step or none that is stopped.
 //! - The end of the channel ends the interpreter.
 //!
 //! This crate starts no session process; it only says how to (discovery runs the interpreter

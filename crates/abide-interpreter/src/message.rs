@@ -16,7 +16,7 @@ pub enum ToHarness {
     },
     /// Runs a step. Send the next one only after [`FromHarness::Finished`].
     Step {
-        /// Comes back in `Started` and `Finished`.
+        /// Comes back in `Finished`.
         id: StepId,
         /// Source text.
         code: String,
@@ -24,6 +24,12 @@ pub enum ToHarness {
         stdin: Option<String>,
         /// The result's text and data, and all displays, may be this long in all.
         max_result_bytes: u64,
+    },
+    /// The SIGINT that is sent next is for this step. It needs the frame only when it comes before
+    /// the step has begun; for a step that has ended it does nothing. Not answered.
+    Interrupt {
+        /// A step whose frame was written before this one.
+        id: StepId,
     },
 }
 
@@ -36,11 +42,6 @@ pub enum FromHarness {
         version: String,
         /// The interpreter's process id, as it sees it itself.
         pid: u32,
-    },
-    /// The step's code starts to run; from here on a SIGINT interrupts it.
-    Started {
-        /// Which step.
-        id: StepId,
     },
     /// The step has ended; everything it printed is in the pipes.
     Finished {
@@ -80,6 +81,10 @@ impl ToHarness {
                     frame.field("stdin", stdin.as_bytes());
                 }
                 frame.field("max_result_bytes", max_result_bytes.to_string().as_bytes());
+            }
+            Self::Interrupt { id } => {
+                frame.field("op", b"interrupt");
+                frame.field("id", id.to_string().as_bytes());
             }
         }
         frame.finish()
@@ -128,7 +133,6 @@ impl FromHarness {
         }
         match read.op.as_deref() {
             Some("ready") => read.ready(),
-            Some("started") => Ok(Self::Started { id: read.id()? }),
             Some("finished") => read.finished(),
             Some(other) => Err(invalid("op", other)),
             None => Err(FrameError::Missing("op")),
@@ -323,8 +327,8 @@ mod tests {
         for (fields, expected) in [
             (&[][..], FrameError::Missing("op")),
             (&[("op", &b"forged"[..])], invalid("op", "forged")),
-            (&[("op", b"started")], FrameError::Missing("id")),
-            (&[("op", b"started"), ("id", b"7")], invalid("id", "7")),
+            (&[("op", b"finished")], FrameError::Missing("id")),
+            (&[("op", b"finished"), ("id", b"7")], invalid("id", "7")),
             (
                 &[("op", b"finished"), ("id", id)],
                 FrameError::Missing("status"),

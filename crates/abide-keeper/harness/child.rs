@@ -36,6 +36,7 @@ pub(crate) fn run(kind: &str, args: &[&str]) -> ExitCode {
             .unwrap_or_default(),
         "torn-frame" => control().write_all(&[9, 0, 0, 0, 1, 2]).unwrap_or_default(),
         "echo" => echo(),
+        "heed" => heed(number(0) as usize),
         "fds" => descriptors(),
         "env" => environment(),
         "stubborn" => stubborn(),
@@ -139,6 +140,46 @@ fn echo() {
         }
         frame(&payload);
     }
+}
+
+/// Reads `len` bytes and what the interrupt brings; says whether all of it was there as soon as
+/// the signal was.
+fn heed(len: usize) {
+    let is_pending = || {
+        // SAFETY: both sets are initialised by the calls that fill them.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGINT);
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            libc::sigpending(&raw mut set);
+            libc::sigismember(&raw const set, libc::SIGINT) == 1
+        }
+    };
+    is_pending();
+    out(b"ready\n");
+    let (mut seen, mut last, mut piece) = (0, Vec::new(), vec![0; 4096]);
+    while !is_pending() {
+        let Ok(count) = control().read(&mut piece[..4096.min(len + 4 - seen)]) else {
+            return;
+        };
+        seen += count;
+        last.extend_from_slice(&piece[..count]);
+        if seen == len + 4 {
+            break;
+        }
+    }
+    let mut waiting = 0;
+    // SAFETY: writes one number.
+    unsafe { libc::ioctl(3, libc::FIONREAD, &raw mut waiting) };
+    while is_pending() && waiting > 0 {
+        let Ok(count) = control().read(&mut piece) else {
+            return;
+        };
+        waiting -= count as i32;
+        last.extend_from_slice(&piece[..count]);
+    }
+    out(&last[last.len().saturating_sub(4)..]);
 }
 
 fn descriptors() {

@@ -238,6 +238,14 @@ impl KeeperClient {
         self.send(Message::Deliver { id, payload })
     }
 
+    /// [`Message::Interrupt`]
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn interrupt(&self, payload: &[u8]) -> io::Result<()> {
+        self.send(Message::Interrupt { payload })
+    }
+
     /// [`Message::Signal`]
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 mod appends;
 mod clients;
+mod control;
 mod inbox;
 mod oom;
 mod output;
@@ -30,9 +31,10 @@ use uuid::Uuid;
 
 use self::appends::{Appends, Then};
 use self::clients::{Clients, Identity};
+use self::control::Control;
 use self::oom::OomCounters;
 use self::output::Output;
-use self::pump::{Control, DeliveredIds};
+use self::pump::DeliveredIds;
 pub(crate) use self::setup::Announcement;
 use self::tree::Tree;
 use crate::files;
@@ -236,13 +238,7 @@ impl Keeper {
         let flags = EventFlags::IN | EventFlags::RDHUP;
         setup::watch(&epoll, &signals, token::SIGNALS, flags).map_err(descriptors)?;
         setup::watch(&epoll, &listener, token::LISTENER, flags).map_err(descriptors)?;
-        setup::watch(
-            &epoll,
-            &program.control,
-            token::CONTROL,
-            flags | EventFlags::OUT,
-        )
-        .map_err(descriptors)?;
+        let control = Control::new(program.control, &epoll).map_err(descriptors)?;
         let tokens = [token::STDOUT, token::STDERR];
         for (output, token) in program.outputs.iter().zip(tokens) {
             if let Some((_, fd)) = output {
@@ -267,7 +263,7 @@ impl Keeper {
                     Output::new(token::STDERR, stderr),
                 ]
             },
-            control: Control::new(program.control),
+            control,
             appends: Appends::default(),
             delivered: DeliveredIds::default(),
             clients: Clients::new(listener, identity),
@@ -322,7 +318,7 @@ impl Keeper {
             token::LISTENER => self.clients.accept(&self.epoll),
             token::CLIENT => {
                 if let Some(client) = &mut self.clients.active {
-                    client.ready = true;
+                    client.notice(flags);
                 }
             }
             token::WAKE => {
@@ -331,7 +327,7 @@ impl Keeper {
                 }
                 self.unblock_reader();
             }
-            token::CONTROL => self.control.notice(flags),
+            token::CONTROL => self.control.notice(flags, &self.epoll),
             token::STDOUT => self.outputs[0].notice(flags),
             token::STDERR => self.outputs[1].notice(flags),
             place => {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::process::ProcessStamp;
 
 /// Version of the handshake and the messages.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Longest frame either way, in bytes: control frames of the program, and messages to it.
 pub const MAX_FRAME: usize = 64 * 1024 * 1024;
 
@@ -32,6 +32,7 @@ const DELIVER: u8 = 1;
 const SIGNAL: u8 = 2;
 const STOP: u8 = 3;
 const KILL: u8 = 4;
+const INTERRUPT: u8 = 5;
 
 /// Who is to get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,14 @@ pub enum Message<'a> {
         /// At most [`MAX_FRAME`] less 32 bytes.
         payload: &'a [u8],
     },
-    /// Send a signal.
+    /// Write the payload to the program's control descriptor behind everything delivered before,
+    /// and then send SIGINT to its process group. Whoever finds the signal finds the payload, and
+    /// so knows which delivery it is about. Not journalled: it gets through when output does not.
+    Interrupt {
+        /// At most [`MAX_FRAME`] less 16 bytes; a few in practice.
+        payload: &'a [u8],
+    },
+    /// Send a signal, whatever else is under way.
     Signal {
         /// Its number.
         signal: i32,
@@ -81,6 +89,10 @@ impl<'a> Message<'a> {
                 out.extend_from_slice(id);
                 out.extend_from_slice(payload);
             }
+            Self::Interrupt { payload } => {
+                out.push(INTERRUPT);
+                out.extend_from_slice(payload);
+            }
             Self::Signal { signal, scope } => {
                 out.push(SIGNAL);
                 out.extend_from_slice(&signal.to_le_bytes());
@@ -101,6 +113,7 @@ impl<'a> Message<'a> {
                 let (id, payload) = body.split_first_chunk()?;
                 Self::Deliver { id: *id, payload }
             }
+            (INTERRUPT, payload) => Self::Interrupt { payload },
             (SIGNAL, [a, b, c, d, scope]) => Self::Signal {
                 signal: i32::from_le_bytes([*a, *b, *c, *d]),
                 scope: match scope {
@@ -251,6 +264,7 @@ mod tests {
                 id: [0; 16],
                 payload: b"",
             },
+            Message::Interrupt { payload: b"stop" },
             Message::Signal {
                 signal: 2,
                 scope: SignalScope::Group,

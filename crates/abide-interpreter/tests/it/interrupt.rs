@@ -128,6 +128,68 @@ fn idle_interpreters_ignore_it() {
     }
 }
 
+/// Whether the step's frame has been read, the step begins, or runs already.
+#[test]
+fn an_interrupt_right_behind_a_step_stops_it() {
+    for (runtime, codes) in [
+        (
+            Runtime::Python,
+            ["while True: pass", "import time\ntime.sleep(60)"],
+        ),
+        (
+            Runtime::Node,
+            ["while (true) {}", "await new Promise(() => {})"],
+        ),
+    ] {
+        let mut running = Running::start(runtime);
+        for round in 0..150 {
+            // Sometimes it is long enough to arrive in pieces.
+            let length = [0, 0, 0, 5000, 300_000][round % 5];
+            let code = codes[round % 2].to_owned() + &" ".repeat(length);
+            let id = running.submit(&code, None);
+            running.interrupt_step(id);
+            let ended = running.finished(id);
+            assert_eq!(ended.status, StepStatus::Interrupted, "round {round}");
+            if round % 10 == 0 {
+                running.value(&format!("{round} + 1"), &(round + 1).to_string());
+            }
+        }
+    }
+    // The first step, too, for which Node's watcher has to be waited for.
+    for runtime in [Runtime::Python, Runtime::Node] {
+        for _ in 0..3 {
+            let mut running = Running::start(runtime);
+            let code = match runtime {
+                Runtime::Python => "while True: pass",
+                Runtime::Node => "while (true) {}",
+            };
+            let id = running.submit(code, None);
+            running.interrupt_step(id);
+            assert_eq!(running.finished(id).status, StepStatus::Interrupted);
+            running.value("1", "1");
+        }
+    }
+}
+
+/// An interrupt that comes while its step ends, or later, is for that step or for nobody.
+#[test]
+fn an_interrupt_names_its_step() {
+    for runtime in [Runtime::Python, Runtime::Node] {
+        let mut running = Running::start(runtime);
+        for round in 0..150 {
+            let id = running.submit("1 + 1", None);
+            if round % 2 == 0 {
+                running.finished(id);
+                running.interrupt_step(id);
+            } else {
+                running.interrupt_step(id);
+                running.finished(id);
+            }
+            running.value(&format!("{round} + 1"), &(round + 1).to_string());
+        }
+    }
+}
+
 /// A signal right at a step's end hits that step or nothing, never the next.
 #[test]
 fn a_late_interrupt_does_not_hit_the_next_step() {

@@ -36,6 +36,46 @@ fn state_and_values() {
     }
 }
 
+/// A short expression is compiled without a syntax tree; nobody can tell.
+#[test]
+fn the_short_way_and_the_long_way_agree() {
+    let mut python = python();
+    python.quiet("x = 41");
+    for (short, long) in [
+        ("x + 1", "x +\\\n1"),
+        ("x + 1 # why", "x + 1\n# why"),
+        ("'doc'", "None\n'doc'"),
+        ("[n for n in (1, 2)]", "[n\nfor n in (1, 2)]"),
+    ] {
+        let text = python.run(long).result.and_then(|result| result.text);
+        python.value(short, &text.unwrap());
+    }
+    python.value("1;", "1");
+    python.quiet("pass");
+    python.quiet("if x: 1");
+    python.value("(await __import__('asyncio').sleep(0, 5))", "5");
+    for (code, kind) in [
+        (" x", "IndentationError"),
+        ("x +", "SyntaxError"),
+        ("yield x", "SyntaxError"),
+        ("nobody", "NameError"),
+        ("1 / 0", "ZeroDivisionError"),
+    ] {
+        let error = python.run(code).error.unwrap();
+        assert_eq!(error.kind, kind, "{code:?}");
+        assert!(error.traceback.contains(code.trim()), "{}", error.traceback);
+        assert!(!error.traceback.contains("abide"), "{}", error.traceback);
+        assert!(!error.traceback.contains("During"), "{}", error.traceback);
+    }
+    let ended = python.run("x is 1");
+    assert_eq!(
+        ended.err.matches("SyntaxWarning").count(),
+        1,
+        "{}",
+        ended.err
+    );
+}
+
 #[test]
 fn prints_and_value_are_apart() {
     let mut python = python();

@@ -15,6 +15,9 @@ pub(super) enum Then {
     Nothing,
     /// Write what follows the message id to the program.
     Deliver,
+    /// Write all of it to the program and send SIGINT. It is not for the journal, and waits here
+    /// only so as not to overtake a message.
+    Interrupt,
 }
 
 /// A frame on its way into the journal.
@@ -41,6 +44,11 @@ pub(super) struct Appends {
 impl Appends {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Something for the program waits.
+    pub(super) fn hold_messages(&self) -> bool {
+        self.queue.iter().any(|append| append.then != Then::Nothing)
     }
 
     /// Bytes that wait.

@@ -11,7 +11,7 @@ use rustix::net::{
 };
 use uuid::Uuid;
 
-use super::inbox::Inbox;
+use super::inbox::{Fill, Inbox};
 use super::setup::watch;
 use super::{JOINING, token};
 use crate::journal::JournalWriter;
@@ -33,14 +33,32 @@ pub(super) struct Identity {
 
 /// The attached client.
 pub(super) struct Client {
-    pub(super) stream: UnixStream,
+    stream: UnixStream,
     pub(super) ready: bool,
+    /// It has closed, or is gone: no event will tell when it has been read empty.
+    hung_up: bool,
     pub(super) inbox: Inbox,
     wake_reader: OwnedFd,
     wake_writer: OwnedFd,
 }
 
 impl Client {
+    pub(super) fn notice(&mut self, flags: epoll::EventFlags) {
+        use epoll::EventFlags as Flags;
+        self.hung_up |= flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR);
+        self.ready = true;
+    }
+
+    /// Reads once into the inbox. As with the program's control socket, a read that leaves room
+    /// has emptied it.
+    pub(super) fn fill(&mut self) -> Fill {
+        let fill = self.inbox.fill(&self.stream);
+        if let Fill::Data { drained: true, .. } | Fill::Empty = fill {
+            self.ready = self.hung_up && fill != Fill::Empty;
+        }
+        fill
+    }
+
     /// Wakes the reader.
     pub(super) fn wake(&self) {
         // Fails only when the counter is full: then the reader has wake-ups to spare.
@@ -170,6 +188,7 @@ impl Clients {
         let client = Client {
             stream,
             ready: true,
+            hung_up: false,
             inbox: Inbox::default(),
             wake_reader,
             wake_writer,

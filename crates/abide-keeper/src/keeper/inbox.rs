@@ -17,7 +17,11 @@ const KEEP: usize = 256 * 1024;
 /// What [`Inbox::fill`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fill {
-    Data(usize),
+    Data {
+        len: usize,
+        /// There was room for more, so the socket has been read until it was empty.
+        drained: bool,
+    },
     Empty,
     /// The other side is gone, in good order or not.
     End,
@@ -51,10 +55,14 @@ impl Inbox {
             .length()
             .map_or(0, |len| (len + 4).saturating_sub(self.held()));
         self.buf.reserve(missing.clamp(ORDINARY_READ, LONG_READ));
+        let room = self.buf.capacity() - self.buf.len();
         loop {
             return match rustix::io::read(&fd, spare_capacity(&mut self.buf)) {
                 Ok(0) => Fill::End,
-                Ok(len) => Fill::Data(len),
+                Ok(len) => Fill::Data {
+                    len,
+                    drained: len < room,
+                },
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => Fill::Empty,
                 Err(_) => Fill::End,
@@ -116,12 +124,22 @@ mod tests {
         let mut seen = Vec::new();
         for piece in wire.chunks(5) {
             sender.write_all(piece).unwrap();
-            assert_eq!(inbox.fill(&receiver), Fill::Data(piece.len()));
+            let len = piece.len();
+            assert_eq!(inbox.fill(&receiver), Fill::Data { len, drained: true });
             while let Some(frame) = inbox.next_frame().unwrap() {
                 seen.push(frame.to_vec());
             }
         }
         assert_eq!(seen, frames);
+        assert!(!inbox.is_partial());
+        sender.write_all(&vec![0; 20_000]).unwrap();
+        assert!(matches!(
+            inbox.fill(&receiver),
+            Fill::Data { drained: false, .. }
+        ));
+        while inbox.fill(&receiver) != Fill::Empty {
+            while inbox.next_frame().unwrap().is_some() {}
+        }
         assert!(!inbox.is_partial());
         sender.write_all(&[0xff; 4]).unwrap();
         inbox.fill(&receiver);

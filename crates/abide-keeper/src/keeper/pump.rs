@@ -1,18 +1,15 @@
 //! Bytes on their way: from the program and from the client, into the journal, to the program.
 
-use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
-
-use rustix::event::epoll::EventFlags;
-use rustix::io::{Errno, ioctl_fionread, readv, write};
+use rustix::io::{Errno, ioctl_fionread, readv};
+use rustix::process::Signal;
 
 use super::appends::{Append, Then};
-use super::inbox::{Fill, Inbox, TooLong};
+use super::inbox::{Fill, TooLong};
 use super::output::{Output, unread};
 use super::{Blocked, DISK_RETRY_NS, Keeper, Phase, json, log};
 use crate::journal::{FIRST, LAST, MESSAGE_ID_LEN, Space, Tag};
 use crate::process::{boottime_ns, signal};
-use crate::protocol::Message;
+use crate::protocol::{Message, SignalScope};
 use crate::spec::Lifecycle;
 
 /// Flags of a frame that is one entry.
@@ -23,48 +20,6 @@ const READS: usize = 32;
 const DELIVERY_LIMIT: usize = 128 * 1024 * 1024;
 /// Message ids remembered.
 const IDS: usize = 1024;
-
-/// The keeper's end of the program's control socket.
-pub(super) struct Control {
-    fd: OwnedFd,
-    reading: bool,
-    readable: bool,
-    inbox: Inbox,
-    /// Messages to be written, and how far the first one is.
-    outgoing: VecDeque<(Vec<u8>, usize)>,
-    outgoing_bytes: usize,
-    writable: bool,
-}
-
-impl Control {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            reading: true,
-            readable: false,
-            inbox: Inbox::default(),
-            outgoing: VecDeque::new(),
-            outgoing_bytes: 0,
-            writable: true,
-        }
-    }
-
-    pub(super) fn notice(&mut self, flags: EventFlags) {
-        self.readable |= flags
-            .intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        self.writable |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
-    }
-
-    pub(super) fn is_readable(&self) -> bool {
-        self.reading && self.readable
-    }
-
-    /// Bytes to be read at this moment; marks the socket, whose event may not have come yet.
-    pub(super) fn waiting(&mut self) -> u64 {
-        self.readable = true;
-        ioctl_fionread(&self.fd).unwrap_or_default()
-    }
-}
 
 /// The ids of the last messages, each delivered once.
 #[derive(Default)]
@@ -163,8 +118,12 @@ impl Keeper {
             self.outputs[at].ready = false;
             return Read::Drained;
         };
-        // The tail is raised by what is there to be read, not by what might have been.
-        let waiting = ioctl_fionread(fd).unwrap_or_default().min(limit);
+        // The tail is raised by what is there to be read, not by what might have been. A limit
+        // is what was seen to be there.
+        let waiting = match limit {
+            u64::MAX => ioctl_fionread(fd).unwrap_or_default(),
+            limit => limit,
+        };
         if waiting == 0 {
             self.outputs[at].ready = false;
             if self.outputs[at].hung_up {
@@ -214,6 +173,9 @@ impl Keeper {
 
     /// `false` when blocked before the end.
     fn append(&mut self, append: &mut Append) -> bool {
+        if append.then == Then::Interrupt {
+            return true;
+        }
         for at in 0..append.drain.len() {
             while append.drain[at] > 0 {
                 match self.read_output(at, append.drain[at]) {
@@ -247,10 +209,11 @@ impl Keeper {
         match append.then {
             Then::Nothing => self.appends.recycle(append.bytes),
             Then::Deliver => {
-                self.control.outgoing_bytes += append.bytes.len();
-                self.control
-                    .outgoing
-                    .push_back((append.bytes, MESSAGE_ID_LEN));
+                self.control.push(append.bytes, MESSAGE_ID_LEN, false);
+                self.write_control();
+            }
+            Then::Interrupt => {
+                self.control.push(append.bytes, 0, true);
                 self.write_control();
             }
         }
@@ -263,13 +226,13 @@ impl Keeper {
             if !self.take_control_frames() || !self.control.is_readable() {
                 return false;
             }
-            match self.control.inbox.fill(&self.control.fd) {
-                Fill::Data(len) => {
+            match self.control.fill() {
+                Fill::Data { len, .. } => {
                     if let Phase::Leaving { control, .. } = &mut self.phase {
                         *control = control.saturating_sub(len as u64);
                     }
                 }
-                Fill::Empty => self.control.readable = false,
+                Fill::Empty => {}
                 Fill::End => {
                     if self.control.inbox.is_partial() {
                         self.end_control("the program's control stream ended within a frame");
@@ -283,10 +246,18 @@ impl Keeper {
 
     /// `false` when blocked.
     fn take_control_frames(&mut self) -> bool {
+        // One look is enough for all frames in hand: what was written before any of them was
+        // there before they were read.
+        let mut drained = false;
         while self.control.reading {
             match self.control.inbox.next_frame() {
                 Ok(Some(frame)) => {
-                    let drain = unread(&self.outputs);
+                    let drain = if drained {
+                        [0; 2]
+                    } else {
+                        unread(&self.outputs)
+                    };
+                    drained = true;
                     self.appends
                         .push(Tag::Control, &[frame], drain, Then::Nothing);
                 }
@@ -316,21 +287,11 @@ impl Keeper {
 
     /// Writes messages to the program as far as it takes them.
     fn write_control(&mut self) {
-        while self.control.writable
-            && let Some((message, at)) = self.control.outgoing.front_mut()
-        {
-            if *at < message.len() {
-                match write(&self.control.fd, &message[*at..]) {
-                    Ok(len) => *at += len,
-                    Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => self.control.writable = false,
-                    // It has closed its control descriptor, or is gone: nobody to tell.
-                    Err(_) => *at = message.len(),
-                }
-            } else if let Some((message, _)) = self.control.outgoing.pop_front() {
-                self.control.outgoing_bytes -= message.len();
-                self.appends.recycle(message);
+        while let Some(written) = self.control.write_next(&self.epoll) {
+            if written.interrupts {
+                self.tree.signal(Signal::INT, SignalScope::Group);
             }
+            self.appends.recycle(written.bytes);
         }
     }
 
@@ -338,7 +299,7 @@ impl Keeper {
     /// interrupt must get through when output does not.
     fn read_client(&mut self) -> bool {
         for _ in 0..READS {
-            if self.appends.bytes() + self.control.outgoing_bytes > DELIVERY_LIMIT {
+            if self.appends.bytes() + self.control.outgoing_bytes() > DELIVERY_LIMIT {
                 return false;
             }
             let Some(client) = &mut self.clients.active else {
@@ -356,6 +317,15 @@ impl Keeper {
                                 self.appends.push(Tag::Input, &parts, [0; 2], Then::Deliver);
                                 // Now, so that a signal sent after a message comes after it.
                                 self.append_waiting();
+                            }
+                        }
+                        Message::Interrupt { payload } => {
+                            if self.appends.hold_messages() {
+                                self.appends
+                                    .push(Tag::Input, &[payload], [0; 2], Then::Interrupt);
+                            } else {
+                                self.control.push(payload.to_vec(), 0, true);
+                                self.write_control();
                             }
                         }
                         Message::Signal {
@@ -379,9 +349,8 @@ impl Keeper {
             if !client.ready {
                 return false;
             }
-            match client.inbox.fill(&client.stream) {
-                Fill::Data(_) => {}
-                Fill::Empty => client.ready = false,
+            match client.fill() {
+                Fill::Data { .. } | Fill::Empty => {}
                 Fill::End => return self.drop_client(""),
             }
         }

@@ -177,7 +177,8 @@ fn an_unknown_version_is_refused_and_says_which_one_is_known() {
     // The other way round: a keeper of another version.
     let file = kept.dir.join("keeper.json");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("\"protocol\":1", "\"protocol\":99")).unwrap();
+    let ours = format!("\"protocol\":{PROTOCOL_VERSION}");
+    std::fs::write(&file, text.replace(&ours, "\"protocol\":99")).unwrap();
     assert!(matches!(
         KeeperClient::connect(&kept.dir),
         Err(ConnectError::VersionMismatch {

@@ -45,6 +45,24 @@ fn a_program_starts_with_default_signals_in_a_group_of_its_own() {
     assert_eq!(words.join(" "), expected);
 }
 
+/// The message is longer than the socket holds, so the signal has to wait for the program.
+#[test]
+fn an_interrupt_comes_with_its_payload_behind_what_was_delivered() {
+    const LEN: usize = 3_000_000;
+    for _ in 0..20 {
+        let kept = Kept::launch(&gated(&["heed", &LEN.to_string()]));
+        let client = kept.begin();
+        let mut told = Told::default();
+        told.until(&client, |told| told.stdout == b"ready\n");
+        client.deliver([1; 16], &vec![b'.'; LEN]).unwrap();
+        client.interrupt(b"stop").unwrap();
+        told.until_closed(&client);
+        assert_eq!(text(&told.stdout), "ready\nstop");
+        // The interrupt is not one of the inputs.
+        assert_eq!(told.inputs.len(), 2);
+    }
+}
+
 #[test]
 fn limits_and_directory_are_the_ones_asked_for() {
     let mut spec = gated_shell("pwd; ulimit -n; ulimit -c");

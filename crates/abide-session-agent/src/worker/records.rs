@@ -124,8 +124,6 @@ pub(super) struct Finished {
 pub(super) enum Frame {
     /// A message of ours reached the interpreter.
     Delivered(StepId),
-    /// The interpreter runs it: an interrupt reaches it from here on.
-    Started(StepId),
     /// A step ended.
     Finished(Box<Finished>),
     /// The process ended.
@@ -178,7 +176,6 @@ impl WorkerTask {
             Tag::Control => {
                 let (_, frame) = self.frames.control.push(record, data)?;
                 match FromHarness::decode(frame) {
-                    Ok(FromHarness::Started { id }) => Some(Frame::Started(id)),
                     Ok(FromHarness::Finished {
                         id,
                         status,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_interpreter::ToHarness;
-use abide_keeper::{Message, ReadError, SignalScope};
+use abide_keeper::{Message, ReadError};
 use abide_model::{NewStep, StepId, StepStatus, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -60,9 +60,6 @@ pub(super) struct WorkerTask {
     stop_reason: Option<String>,
     /// It ignored an interrupt.
     killed: bool,
-    /// The interpreter has said that it runs the step: an interrupt will reach it.
-    interruptible: bool,
-    interrupt_at_start: bool,
     /// After a gap: a step that was handed over or not, and the empty step behind it whose end
     /// will tell.
     probe: Option<(StepId, StepId)>,
@@ -97,8 +94,6 @@ impl WorkerTask {
             interrupt_grace: setup.interrupt_grace,
             stop_reason: None,
             killed: false,
-            interruptible: false,
-            interrupt_at_start: false,
             probe: None,
             exit: setup.known_exit,
             recordings: Recordings::default(),
@@ -329,21 +324,17 @@ impl WorkerTask {
     fn interrupt_for(&mut self, action: StopAction) {
         if let StopAction::Interrupt { generation } = action {
             self.grace = Some((Instant::now() + self.interrupt_grace, generation));
-            if self.interruptible {
-                self.interrupt();
-            } else {
-                self.interrupt_at_start = true;
-            }
+            self.interrupt();
         }
     }
 
-    /// Ctrl-C: the interpreter and what it runs in the foreground.
+    /// Ctrl-C: the interpreter and what it runs in the foreground. The step was handed over before
+    /// this message, and the interpreter sorts out whether it has begun already.
     fn interrupt(&mut self) {
-        let signal = rustix::process::Signal::INT.as_raw();
-        self.send(Message::Signal {
-            signal,
-            scope: SignalScope::Group,
-        });
+        if let Some(id) = self.schedule.running() {
+            let payload = &ToHarness::Interrupt { id }.encode();
+            self.send(Message::Interrupt { payload });
+        }
     }
 
     /// If output has left the ring unread, the first unfinished step may have been handed over
@@ -396,7 +387,6 @@ impl WorkerTask {
             self.buffer = buffer;
             match frame {
                 None => {}
-                Some(Frame::Started(id)) => self.begun(id),
                 Some(Frame::Finished(finished)) => self.finished(*finished).await,
                 Some(Frame::Delivered(id)) => {
                     self.probe = self.probe.filter(|(suspect, _)| *suspect != id);
@@ -431,14 +421,6 @@ impl WorkerTask {
         self.shared.taps.passed(self.passed);
     }
 
-    /// The interpreter says that it runs a step.
-    fn begun(&mut self, id: StepId) {
-        self.interruptible = self.schedule.running() == Some(id);
-        if self.interruptible && std::mem::take(&mut self.interrupt_at_start) {
-            self.interrupt();
-        }
-    }
-
     /// The interpreter says that a step ended.
     async fn finished(&mut self, finished: Finished) {
         let id = finished.id;
@@ -454,8 +436,6 @@ impl WorkerTask {
             debug!(step = %id, "a frame for a step that is not running");
             return;
         };
-        self.interruptible = false;
-        self.interrupt_at_start = false;
         self.conclude(id, status, Some(finished)).await;
         // Keep the interpreter busy before anything else.
         self.start_next();
