@@ -51,9 +51,13 @@ impl App<'_> {
     }
 }
 
-/// All settings given as arguments: the global ones, and those of `up`.
-pub(crate) fn flags(cli: &Cli) -> Result<Flags> {
+/// All settings given as arguments: the global ones, and those of `command`, which it is.
+pub(crate) fn flags(cli: &Cli, command: &str) -> Result<Flags> {
     let mut flags = cli.global.flags()?;
+    flags.set_command(command);
+    if let Command::Config(config::ConfigCommand::Show(args)) = &cli.command {
+        args.add_to(&mut flags);
+    }
     if let Command::Up(args) = &cli.command {
         args.add_to(&mut flags);
     }

@@ -2,14 +2,25 @@
 //! the configuration file.
 
 mod address;
+mod base_url;
 mod layers;
+#[allow(dead_code, reason = "for the commands of the planes, which come next")]
+mod planes;
 mod value;
 
 use std::path::{Path, PathBuf};
 
+use abide_model::AuthMode;
+
 pub(crate) use address::ListenAddress;
+pub(crate) use base_url::BaseUrl;
 pub(crate) use layers::{Environment, Flags, Origin};
 use layers::{File, Layers};
+#[allow(
+    unused_imports,
+    reason = "for the commands of the planes, which come next"
+)]
+pub(crate) use planes::{AgentSource, Registry};
 pub(crate) use value::{ByteSize, Exactly, Hosts, LogFormat, Span, Synchronous, Value};
 
 use crate::error::{CommandError, Kind};
@@ -21,11 +32,20 @@ pub(crate) struct Setting {
     /// Environment variable.
     pub(crate) variable: &'static str,
     /// Variables of the same meaning that runtime-routing deployments set; ours wins over them.
-    pub(crate) aliases: &'static [&'static str],
+    pub(crate) aliases: &'static [Alias],
     /// Default as people read it.
     pub(crate) default: &'static str,
     /// What it means.
     pub(crate) meaning: &'static str,
+}
+
+/// Another name for a setting's variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alias {
+    /// The variable.
+    pub(crate) variable: &'static str,
+    /// The one command that looks at it; none: every command does.
+    pub(crate) command: Option<&'static str>,
 }
 
 /// A setting as it stands.
@@ -39,7 +59,7 @@ pub(crate) struct Effective {
 }
 
 macro_rules! settings {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $variable:literal $(| $alias:literal)*, $default:literal $(($shown:literal))?;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $variable:literal $(| $alias:literal $(in $command:literal)?)*, $default:literal $(($shown:literal))?;)+) => {
         /// The settings of one invocation.
         #[derive(Debug, Clone)]
         pub(crate) struct Config {
@@ -51,7 +71,7 @@ macro_rules! settings {
         pub(crate) const SETTINGS: &[Setting] = &[$(Setting {
             name: stringify!($name),
             variable: $variable,
-            aliases: &[$($alias),*],
+            aliases: &[$(settings!(@alias $alias $($command)?)),*],
             default: settings!(@shown $default $(, $shown)?),
             meaning: concat!($($doc),+),
         }),+];
@@ -59,7 +79,12 @@ macro_rules! settings {
         impl Config {
             fn from_layers(layers: &Layers<'_>) -> Result<Self, CommandError> {
                 let mut origins = Vec::new();
-                $(let ($name, origin) = layers.get::<$type>(stringify!($name), &[$variable $(, $alias)*], $default)?;
+                $(let ($name, origin) = layers.get::<$type>(
+                    stringify!($name),
+                    $variable,
+                    &[$(settings!(@alias $alias $($command)?)),*],
+                    $default,
+                )?;
                 origins.push((stringify!($name), origin));)+
                 Ok(Self { $($name,)+ origins })
             }
@@ -68,6 +93,10 @@ macro_rules! settings {
                 vec![$((stringify!($name), self.$name.show())),+]
             }
         }
+    };
+    (@alias $alias:literal) => { Alias { variable: $alias, command: None } };
+    (@alias $alias:literal $command:literal) => {
+        Alias { variable: $alias, command: Some($command) }
     };
     (@shown $default:literal) => { $default };
     (@shown $default:literal, $shown:literal) => { $shown };
@@ -83,7 +112,7 @@ settings! {
     /// Addresses to listen on.
     host: Hosts, "ABIDE_HOST", "127.0.0.1,::1";
     /// Port to listen on; 0 takes a free one.
-    port: u16, "ABIDE_PORT", "8080";
+    port: u16, "ABIDE_PORT" | "PORT" in "control-plane", "8080";
     /// Allows addresses beyond loopback. The API has no TLS of its own: who can read the network
     /// can read the key.
     allow_remote: bool, "ABIDE_ALLOW_REMOTE", "false";
@@ -131,10 +160,68 @@ settings! {
     /// Shared with the plane above, which sends it to register sessions, to list them and to end
     /// orphans.
     agent_secret: Option<String>, "ABIDE_AGENT_SECRET", "" ("none");
+    /// Port of `abide data-plane`; 0 takes a free one.
+    data_plane_port: u16, "ABIDE_DATA_PLANE_PORT" | "PORT" in "data-plane", "8081";
+    /// Where the data plane's sessions run: `local`, on a session agent. `k8s` is not built yet.
+    runtime_backend: String, "ABIDE_RUNTIME_BACKEND" | "SESSION_RUNTIME_BACKEND", "local";
+    /// What the data plane keeps its routes in: `store` or `file`, a database file; or `memory`,
+    /// which is refused in production.
+    registry_backend: String, "ABIDE_REGISTRY_BACKEND" | "SESSION_REGISTRY_BACKEND", "store";
+    /// The database file of the routes.
+    registry_path: Option<PathBuf>, "ABIDE_REGISTRY_PATH" | "SESSION_REGISTRY_PATH", "" ("data-plane/routes.db in the data directory");
+    /// The session agent that the data plane uses. Without it the data plane launches one.
+    agent_endpoint: Option<BaseUrl>, "ABIDE_AGENT_ENDPOINT" | "SESSION_AGENT_ENDPOINT", "" ("none");
+    /// Whether the data plane uses session tokens: `enforced`, or `bypass`, which is refused in
+    /// production.
+    agent_auth_mode: AuthMode, "ABIDE_AGENT_AUTH_MODE" | "SESSION_AGENT_AUTH_MODE", "enforced";
+    /// Accepted for the sake of older deployments; anything but `true` is refused, since there is
+    /// nothing else that steps could run in.
+    agent_prefer: Exactly, "ABIDE_AGENT_PREFER" | "SESSION_AGENT_PREFER", "true";
+    /// Has the data plane launch a session agent even where `agent_endpoint` names one: only the
+    /// exact text `true` does.
+    agent_launch: Exactly, "ABIDE_AGENT_LAUNCH" | "SESSION_AGENT_LAUNCH", "false";
+    /// The program that the data plane launches, with the argument `session-agent`.
+    agent_bin: Option<PathBuf>, "ABIDE_AGENT_BIN" | "SESSION_AGENT_BIN", "" ("this program");
+    /// How long a session agent may take to be ready.
+    ready_timeout: Span, "ABIDE_READY_TIMEOUT" | "SESSION_READY_TIMEOUT", "60s";
+    /// The directory that all workspaces of the data plane are beneath.
+    workspace_root: Option<PathBuf>, "ABIDE_WORKSPACE_ROOT" | "WORKSPACE_ROOT", "" ("data-plane/workspaces in the data directory");
+    /// The data plane that the control plane uses. Must be set in production.
+    data_plane_url: BaseUrl, "ABIDE_DATA_PLANE_URL" | "DATA_PLANE_URL", "http://127.0.0.1:8081";
+    /// The control plane's database: `sqlite`; `postgres` is not built yet.
+    database_driver: String, "ABIDE_DATABASE_DRIVER" | "DATABASE_DRIVER", "sqlite";
+    /// The control plane's database file, as `file:PATH`.
+    database_url: Option<String>, "ABIDE_DATABASE_URL" | "DATABASE_URL", "" ("control-plane/abide.db in the data directory");
+    /// Secret that the tokens between planes are signed with (JWT, HS256).
+    jwt_secret: Option<String>, "ABIDE_JWT_SECRET" | "AUTH_JWT_SECRET", "" ("none: no token is accepted");
+    /// What the `iss` of those tokens must be.
+    jwt_issuer: Option<String>, "ABIDE_JWT_ISSUER" | "AUTH_ISSUER", "" ("not checked");
+    /// What the `aud` of those tokens must be or contain.
+    jwt_audience: Option<String>, "ABIDE_JWT_AUDIENCE" | "AUTH_AUDIENCE", "" ("not checked");
+    /// Keys that are accepted between planes instead of tokens. The control plane sends the first
+    /// one if there is no `jwt_secret`.
+    plane_keys: Vec<String>, "ABIDE_PLANE_KEYS", "" ("none");
+    /// Lets everybody who can reach a data plane or a control plane use it: only the exact text
+    /// `true` does. Refused in production.
+    authz_bypass: Exactly, "ABIDE_AUTHZ_BYPASS" | "AUTHZ_BYPASS", "false";
+    /// Where the planes send traces (OTLP).
+    otlp_endpoint: Option<String>, "ABIDE_OTLP_ENDPOINT" | "OTEL_EXPORTER_OTLP_ENDPOINT", "" ("none");
+    /// What a plane calls itself in traces.
+    service_name: Option<String>, "ABIDE_SERVICE_NAME" | "OTEL_SERVICE_NAME", "" ("its command");
+    /// Base of artifact links. Accepted, not built yet.
+    artifact_bucket: Option<String>, "ABIDE_ARTIFACT_BUCKET" | "ARTIFACT_BUCKET", "" ("none");
+    /// Where an MCP server would listen. Accepted, not built yet.
+    mcp_addr: Option<String>, "ABIDE_MCP_ADDR" | "MCP_ADDR", "" ("none");
 }
 
 /// Settings whose values are never shown.
-const SECRETS: &[&str] = &["key", "agent_secret"];
+const SECRETS: &[&str] = &[
+    "key",
+    "agent_secret",
+    "database_url",
+    "jwt_secret",
+    "plane_keys",
+];
 
 /// Variables besides those of the settings that Abide reads or sets itself.
 pub(crate) const OTHER_VARIABLES: &[&str] = &["ABIDE_CONFIG", "ABIDE_WORKER"];
@@ -161,7 +248,7 @@ impl Config {
         };
         let default = home.as_deref().and_then(Path::to_str).unwrap_or_default();
         let (data_dir, origin) =
-            layers.get::<Option<PathBuf>>("data_dir", &["ABIDE_DATA_DIR"], default)?;
+            layers.get::<Option<PathBuf>>("data_dir", "ABIDE_DATA_DIR", &[], default)?;
         let Some(data_dir) = data_dir else {
             return Err(CommandError::usage(
                 "cannot tell where the data directory is: HOME is not set",
@@ -232,12 +319,16 @@ impl Config {
 
     /// An error about a setting, which names the place where its value stands.
     pub(crate) fn error(&self, name: &'static str, wrong: &str) -> CommandError {
-        let place = match self.origin(name) {
+        CommandError::new(Kind::Config, format!("{} {wrong}", self.place(name)))
+    }
+
+    /// Where the value of a setting stands.
+    fn place(&self, name: &'static str) -> String {
+        match self.origin(name) {
             Origin::File(path) => format!("{}: {name}", path.display()),
             Origin::Default => name.to_owned(),
             origin => origin.to_string(),
-        };
-        CommandError::new(Kind::Config, format!("{place} {wrong}"))
+        }
     }
 
     /// Refuses a session agent that is open to anybody: without authentication in production, or

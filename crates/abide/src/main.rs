@@ -37,11 +37,11 @@ fn main() -> ExitCode {
     }
     let environment = Environment::of_process();
     let mut output = Output::new(&environment);
-    let cli = match cli::command()
-        .try_get_matches()
-        .and_then(|matches| Cli::from_arg_matches(&matches))
-    {
-        Ok(cli) => cli,
+    let (cli, command) = match cli::command().try_get_matches().and_then(|matches| {
+        let command = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok((Cli::from_arg_matches(&matches)?, command))
+    }) {
+        Ok(parsed) => parsed,
         Err(said) => {
             // Help and version come this way too. That nobody reads them is no failure.
             let _ = said.print();
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
             });
         }
     };
-    match run(cli, environment, &mut output) {
+    match run(cli, &command, environment, &mut output) {
         Ok(code) => code,
         Err(error) => {
             output.error(&error);
@@ -61,8 +61,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, environment: Environment, output: &mut Output) -> Result<ExitCode, CommandError> {
-    let flags = commands::flags(&cli)?;
+fn run(
+    cli: Cli,
+    command: &str,
+    environment: Environment,
+    output: &mut Output,
+) -> Result<ExitCode, CommandError> {
+    let flags = commands::flags(&cli, command)?;
     let config = Config::load(&flags, &environment, cli.global.config.as_deref())?;
     let app = App {
         config,

@@ -1,9 +1,10 @@
 //! `abide config`: look at the configuration.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::App;
+use crate::config::Flags;
 use crate::error::Result;
 use crate::output::{Format, FormatArgs, Style};
 
@@ -11,12 +12,32 @@ use crate::output::{Format, FormatArgs, Style};
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Show every setting, its value and where the value comes from
-    Show(FormatArgs),
+    Show(ShowArgs),
+}
+
+/// Arguments of `config show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// As this command would have them: some variables, such as PORT, mean something to one only
+    #[arg(long = "for", value_name = "COMMAND", value_parser = ["control-plane", "data-plane"])]
+    command: Option<String>,
+    /// How to show them.
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+impl ShowArgs {
+    /// Takes the command that it is about.
+    pub(crate) fn add_to(&self, flags: &mut Flags) {
+        if let Some(command) = &self.command {
+            flags.set_command(command);
+        }
+    }
 }
 
 /// Runs the subcommand.
 pub(crate) fn run(app: App<'_>, command: &ConfigCommand) -> Result {
-    let ConfigCommand::Show(format) = command;
+    let ConfigCommand::Show(ShowArgs { format, .. }) = command;
     let settings = app.config.effective();
     if format.output == Format::Json {
         let shown = |s: &crate::config::Effective| {

@@ -96,9 +96,12 @@ fn configuration_page() -> String {
         | name | variable | default | meaning |\n|---|---|---|---|\n"
         .to_owned();
     for setting in SETTINGS {
-        let variables: Vec<_> = std::iter::once(&setting.variable)
-            .chain(setting.aliases)
-            .map(|name| format!("`{name}`"))
+        let aliases = setting.aliases.iter().map(|alias| match alias.command {
+            None => format!("`{}`", alias.variable),
+            Some(command) => format!("`{}` (`abide {command}`)", alias.variable),
+        });
+        let variables: Vec<_> = std::iter::once(format!("`{}`", setting.variable))
+            .chain(aliases)
             .collect();
         let _ = writeln!(
             text,
@@ -109,6 +112,17 @@ fn configuration_page() -> String {
             setting.meaning.trim()
         );
     }
+    text.push_str(
+        "\n## Other names\n\n\
+        The further variables of a setting are the names that runtime-routing deployments use. The\n\
+        setting's own variable always wins over them. One that a command is named beside counts for\n\
+        that command alone; `abide config show --for COMMAND` shows what it would take.\n\n\
+        Where the environment is `production` or `prod`, in any case, whatever turns authentication\n\
+        off or forgets its records is refused. A value that is wrong or refused ends the program with\n\
+        one line, `config error: VARIABLE …`, which names the variable that was set. Two rules differ\n\
+        from those deployments on purpose: `ENV` need not be set, and SQLite is accepted in\n\
+        production.\n",
+    );
     text.push_str("\n`NO_COLOR` (set to anything) and `TERM=dumb` turn colours off.\n");
     text
 }

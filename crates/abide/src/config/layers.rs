@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::Alias;
 use super::value::Value;
 use crate::error::{CommandError, Kind};
 
@@ -71,14 +72,24 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// Arguments by setting: the flag as the user knows it, and its text.
+/// What was said on the command line.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Flags(BTreeMap<String, (String, String)>);
+pub(crate) struct Flags {
+    /// By setting: the flag as the user knows it, and its text.
+    given: BTreeMap<String, (String, String)>,
+    /// The command; some variables mean something to one command only.
+    command: String,
+}
 
 impl Flags {
+    /// Notes which command it is.
+    pub(crate) fn set_command(&mut self, command: &str) {
+        command.clone_into(&mut self.command);
+    }
+
     /// Notes a flag that was given.
     pub(crate) fn add(&mut self, setting: &str, flag: &str, text: impl Into<String>) {
-        self.0
+        self.given
             .insert(setting.to_owned(), (flag.to_owned(), text.into()));
     }
 
@@ -145,15 +156,16 @@ pub(crate) struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// The winning value of a setting and where it came from. The first of `variables` is the
-    /// setting's own; the others are aliases, which it wins over.
+    /// The winning value of a setting and where it came from. The setting's own variable wins over
+    /// its aliases.
     pub(crate) fn get<T: Value>(
         &self,
         name: &str,
-        variables: &'static [&'static str],
+        own: &'static str,
+        aliases: &'static [Alias],
         default: &str,
     ) -> Result<(T, Origin), CommandError> {
-        let (text, origin, place) = self.text(name, variables)?.unwrap_or_else(|| {
+        let (text, origin, place) = self.text(name, own, aliases)?.unwrap_or_else(|| {
             (
                 default.to_owned(),
                 Origin::Default,
@@ -162,13 +174,12 @@ impl Layers<'_> {
         });
         match T::parse(&text) {
             Ok(value) => Ok((value, origin)),
-            // Who sets an alias expects the error in the form of the program it comes from.
-            Err(wrong) => match origin {
-                Origin::Variable(alias) if variables.first() != Some(&alias) => Err(
-                    CommandError::new(Kind::Config, format!("{alias} is wrong: {wrong}")),
-                ),
-                _ => Err(CommandError::usage(format!("{place}: {wrong}"))),
-            },
+            Err(wrong) => Err(match origin {
+                Origin::Variable(variable) => {
+                    CommandError::new(Kind::Config, format!("{variable} is wrong: {wrong}"))
+                }
+                _ => CommandError::usage(format!("{place}: {wrong}")),
+            }),
         }
     }
 
@@ -176,19 +187,24 @@ impl Layers<'_> {
     fn text(
         &self,
         name: &str,
-        variables: &'static [&'static str],
+        own: &'static str,
+        aliases: &'static [Alias],
     ) -> Result<Option<(String, Origin, String)>, CommandError> {
-        if let Some((flag, text)) = self.flags.0.get(name) {
+        if let Some((flag, text)) = self.flags.given.get(name) {
             return Ok(Some((
                 text.clone(),
                 Origin::Flag(flag.clone()),
                 flag.clone(),
             )));
         }
-        let set = |variable: &&'static str| Some((*variable, self.environment.get(variable)?));
-        if let Some((variable, value)) = variables.iter().find_map(set) {
+        let heard = |alias: &&Alias| alias.command.is_none_or(|only| only == self.flags.command);
+        let aliases = aliases.iter().filter(heard).map(|alias| alias.variable);
+        let mut variables = std::iter::once(own).chain(aliases);
+        let set = |variable| Some((variable, self.environment.get(variable)?));
+        if let Some((variable, value)) = variables.find_map(set) {
             let Some(text) = value.to_str() else {
-                return Err(CommandError::usage(format!("{variable}: it is not UTF-8")));
+                let message = format!("{variable} is wrong: it is not UTF-8");
+                return Err(CommandError::new(Kind::Config, message));
             };
             return Ok(Some((
                 text.to_owned(),

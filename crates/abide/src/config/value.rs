@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use abide_model::AuthMode;
+
 /// A value that can be read from text and shown again.
 pub(crate) trait Value: Sized {
     /// Reads it; an error says what would be right.
@@ -90,6 +92,9 @@ impl Value for Span {
             let (unit, next) = tail.split_at(unit_end.unwrap_or(tail.len()));
             let number: f64 = number.parse().map_err(|_| wrong())?;
             let seconds = match unit {
+                "ns" => number / 1e9,
+                // Either sign for micro, as Go reads durations.
+                "us" | "µs" | "μs" => number / 1e6,
                 "ms" => number / 1000.0,
                 "s" => number,
                 "m" | "min" => number * 60.0,
@@ -97,19 +102,21 @@ impl Value for Span {
                 "d" => number * 86_400.0,
                 _ => return Err(wrong()),
             };
-            total += Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+            let part = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+            total = total.checked_add(part).ok_or_else(wrong)?;
             rest = next.trim_start();
         }
         Ok(Self(total))
     }
 
     fn show(&self) -> String {
-        let millis = self.0.as_millis();
-        if millis.is_multiple_of(1000) {
-            format!("{}s", millis / 1000)
-        } else {
-            format!("{millis}ms")
+        let nanos = self.0.as_nanos();
+        for (unit, name) in [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")] {
+            if nanos.is_multiple_of(unit) {
+                return format!("{}{name}", nanos / unit);
+            }
         }
+        format!("{nanos}ns")
     }
 }
 
@@ -186,6 +193,15 @@ impl Value for bool {
     }
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for AuthMode {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text.trim()).ok_or_else(|| format!("{text:?} is neither enforced nor bypass"))
+    }
+    fn show(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 
@@ -292,9 +308,13 @@ mod tests {
             ("1h30m", 5_400_000),
             ("1m 1s", 61_000),
             ("1d", 86_400_000),
+            ("1m30s", 90_000),
+            ("1500us", 1),
+            ("2000µs", 2),
+            ("1000000ns", 1),
         ] {
             let span = Span::parse(text).unwrap();
-            assert_eq!(span.0, Duration::from_millis(millis), "{text}");
+            assert_eq!(span.0.as_millis(), millis, "{text}");
             assert_eq!(Span::parse(&span.show()), Ok(span));
         }
         for text in [
@@ -305,6 +325,7 @@ mod tests {
             "1y",
             "1s 2",
             "9999999999999999999999d",
+            "200000000000000d 200000000000000d",
         ] {
             assert!(Span::parse(text).is_err(), "{text}");
         }

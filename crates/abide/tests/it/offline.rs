@@ -109,7 +109,7 @@ fn wrong_usage_is_64() {
         .env("ABIDE_PORT", "many")
         .output()
         .unwrap();
-    ended(&bad).check(64, "ABIDE_PORT: ");
+    ended(&bad).check(64, "config error: ABIDE_PORT is wrong: ");
     std::fs::create_dir(place.data_dir()).unwrap();
     std::fs::write(
         place.data_dir().join("config.toml"),
