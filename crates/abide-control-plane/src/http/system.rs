@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::body::Fields;
 use super::error::Answer;
+use crate::disk;
 use crate::metrics::Gauges;
 use crate::service::WorkersAfterShutdown;
 
@@ -74,18 +75,25 @@ async fn health() -> Response {
     .into_response()
 }
 
-/// Whether requests can be served: the database answers
+/// Whether requests can be served: the database answers and has room to write
 #[utoipa::path(get, path = "/readyz", tag = "system", security(()),
     responses(
         (status = 200, description = "Ready", body = Object),
-        (status = 503, description = "Not ready", body = Object),
+        (status = 503, description = "Not ready; `reason` says why", body = Object),
     ))]
 async fn readyz(State(app): State<App>) -> Response {
-    match app.store.check().await {
-        Ok(()) => Json(serde_json::json!({ "status": "ready", "database": "up" })).into_response(),
+    let reason = match app.store.check().await {
+        Ok(()) => disk::has_room(&app.config.data_dir).err(),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
-            let body = serde_json::json!({ "status": "not_ready", "database": "down" });
+            Some(error.to_string())
+        }
+    };
+    match reason {
+        None => Json(serde_json::json!({ "status": "ready", "database": "up" })).into_response(),
+        Some(reason) => {
+            let body =
+                serde_json::json!({ "status": "not_ready", "database": "down", "reason": reason });
             (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
         }
     }

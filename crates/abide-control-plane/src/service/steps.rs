@@ -180,16 +180,34 @@ impl ControlPlane {
         caller: Caller,
     ) -> Outcome<Submitted> {
         self.session(session).await?;
-        self.submitted_before(session, id, None, caller)
-            .await?
-            .ok_or_else(step_not_found)
+        match self.submitted_before(session, id, None, caller).await? {
+            Some(submitted) => Ok(submitted),
+            None => Err(self.not_in_the_records(session, id).await),
+        }
+    }
+
+    /// An end is told before it is recorded; on a full disk the record may take until there is
+    /// space again.
+    async fn not_in_the_records(&self, session: SessionId, id: StepId) -> Problem {
+        let worker = self.agent.worker(session);
+        if let Some(worker) = worker
+            && worker.attach(id, false).await.is_some()
+        {
+            return Problem::new(
+                ProblemCode::DatabaseUnavailable,
+                "the step has ended, but its record could not be written yet; try again",
+            );
+        }
+        step_not_found()
     }
 
     /// A step as it stands now, with what it has printed so far.
     pub(crate) async fn step(&self, session: SessionId, id: StepId) -> Outcome<Step> {
         self.session(session).await?;
-        let step = self.store.step(session, id).await.map_err(store_problem)?;
-        self.as_it_stands(step.ok_or_else(step_not_found)?).await
+        match self.store.step(session, id).await.map_err(store_problem)? {
+            Some(step) => self.as_it_stands(step).await,
+            None => Err(self.not_in_the_records(session, id).await),
+        }
     }
 
     /// A session's steps as they stand now, oldest first.
