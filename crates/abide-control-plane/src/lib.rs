@@ -10,10 +10,10 @@
 //! The control plane knows nothing of processes, keepers or journals: it asks the session agent.
 
 mod config;
-mod disk;
 mod http;
+mod locks;
 mod metrics;
-mod recovery;
+mod runtimes;
 mod service;
 mod store_recorder;
 

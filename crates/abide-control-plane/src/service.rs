@@ -4,13 +4,11 @@ mod agents;
 mod sessions;
 mod steps;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use abide_model::{Problem, ProblemCode, SessionId, Timestamp};
+use abide_model::{Problem, ProblemCode, Timestamp};
 use abide_session_agent::{SessionAgent, Tasks};
 use abide_store::{Store, StoreError};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub(crate) use agents::{did, new_agent};
@@ -19,6 +17,7 @@ pub(crate) use steps::{Caller, Submission, Submitted, with_end, with_phase};
 
 use crate::config::ControlPlaneConfig;
 use crate::metrics::Metrics;
+use crate::runtimes::{LocalRuntimes, Runtimes};
 use crate::store_recorder::StoreRecorder;
 
 /// What becomes of the workers when the server stops.
@@ -38,36 +37,50 @@ pub type ShutdownRequest = Option<WorkersAfterShutdown>;
 pub struct ControlPlane {
     pub(crate) config: ControlPlaneConfig,
     pub(crate) store: Store,
-    pub(crate) agent: Arc<SessionAgent>,
-    pub(crate) recorder: Arc<StoreRecorder>,
+    pub(crate) runtimes: Box<dyn Runtimes>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
     pub(crate) started_at: Timestamp,
     shutdown: watch::Sender<ShutdownRequest>,
-    /// One session's interpreter is started, restarted or ended by one request at a time.
-    locks: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl ControlPlane {
-    /// Puts the parts together; serves nothing yet.
-    pub fn new(
+    /// Puts the parts together, over the interpreters of this process; serves nothing yet.
+    pub fn local(
         config: ControlPlaneConfig,
         store: Store,
         agent: Arc<SessionAgent>,
         tasks: Tasks,
     ) -> Self {
+        let max_live = config.max_live;
+        Self::over(config, store, tasks, |store, recorder| {
+            Box::new(LocalRuntimes::new(agent, store, recorder, max_live))
+        })
+    }
+
+    fn over(
+        config: ControlPlaneConfig,
+        store: Store,
+        tasks: Tasks,
+        runtimes: impl FnOnce(Store, Arc<StoreRecorder>) -> Box<dyn Runtimes>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
+        let recorder = Arc::new(StoreRecorder::new(store.clone(), Arc::clone(&metrics)));
         Self {
-            recorder: Arc::new(StoreRecorder::new(store.clone(), Arc::clone(&metrics))),
+            runtimes: runtimes(store.clone(), recorder),
             config,
             store,
-            agent,
             metrics,
             tasks,
             started_at: Timestamp::now(),
             shutdown: watch::channel(None).0,
-            locks: Mutex::default(),
         }
+    }
+
+    /// Takes over what the records say was left by the process before. Call it once, before
+    /// serving.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        self.runtimes.recover().await
     }
 
     /// Changes once when somebody asks the server to stop through the API.
@@ -77,19 +90,6 @@ impl ControlPlane {
 
     pub(crate) fn request_shutdown(&self, workers: WorkersAfterShutdown) {
         self.shutdown.send_replace(Some(workers));
-    }
-
-    /// Serialises starting, restarting and ending one session's interpreter.
-    pub(crate) async fn lock(&self, session: SessionId) -> tokio::sync::OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.locks.lock();
-            // Entries nobody holds are dropped here, so the map stays as small as its use.
-            if locks.len() > 1024 {
-                locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            }
-            Arc::clone(locks.entry(session).or_default())
-        };
-        lock.lock_owned().await
     }
 }
 

@@ -302,6 +302,30 @@ pub struct StepOutcome {
     pub worker: Option<WorkerId>,
 }
 
+impl StepOutcome {
+    /// The end of a step of which nobody saw the end, with a sentence that says why.
+    pub fn lost(id: StepId, why: &str) -> Self {
+        Self {
+            id,
+            status: StepStatus::Lost,
+            stdout: OutputView::default(),
+            stderr: OutputView::default(),
+            result: None,
+            error: Some(StepError {
+                kind: "Lost".to_owned(),
+                message: why.to_owned(),
+                traceback: String::new(),
+            }),
+            exit: None,
+            started_at: None,
+            finished_at: Timestamp::now(),
+            output_start: 0,
+            output_end: 0,
+            worker: None,
+        }
+    }
+}
+
 /// Which steps a list shows, oldest first.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StepFilter {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::config::AgentConfig;
-use crate::output::{OutputReader, StreamFilter};
+use crate::output::{JournalOutput, OutputReader, StreamFilter};
 use crate::pool::{IdleInterpreter, LaunchFailed, Pool};
 use crate::recorder::Recorder;
 use crate::tasks::Tasks;
@@ -250,9 +250,8 @@ impl SessionAgent {
         let journal =
             Arc::new(JournalReader::open_after_crash(&journal_path(&self.dir(worker))).ok()?);
         let (_, progress) = tokio::sync::watch::channel(0);
-        Some(OutputReader::new(
-            journal, progress, None, filter, from, end, false,
-        ))
+        let reader = JournalOutput::new(journal, progress, None, filter, from, end, false);
+        Some(reader.into())
     }
 
     /// Counts for status and metrics.

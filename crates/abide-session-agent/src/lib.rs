@@ -36,4 +36,4 @@ pub use output::{OutputChunk, OutputReader, StreamFilter};
 pub use pool::{IdleInterpreter, LaunchFailed};
 pub use recorder::{RecordFailed, Recorder, Recording};
 pub use tasks::Tasks;
-pub use worker::{Acceptance, Ended, Peek, Phase, Refusal, RunHandle, WorkerHandle};
+pub use worker::{Acceptance, Ended, LEFT_NOTHING, Peek, Phase, Refusal, RunHandle, WorkerHandle};

@@ -16,7 +16,9 @@ use abide_model::{
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::output::{OutputReader, StreamFilter, Tap, TapStarter, Taps};
+use crate::output::{
+    JournalOutput, OutputChunk, OutputReader, StreamFilter, Tap, TapStarter, Taps,
+};
 use crate::recorder::Recorder;
 use crate::tasks::Tasks;
 
@@ -29,6 +31,9 @@ pub enum Acceptance {
     /// the step takes longer. Should the server die in between, the journal tells of the step.
     Pending,
 }
+
+/// Why a step is lost whose worker was found without keeper and journal.
+pub const LEFT_NOTHING: &str = "nobody saw how the step ended: its worker left nothing behind";
 
 /// Where a step stands.
 #[derive(Debug, Clone)]
@@ -74,12 +79,35 @@ pub enum Refusal {
 /// One step's way through its interpreter.
 #[derive(Debug)]
 pub struct RunHandle {
-    worker: WorkerHandle,
     phase: watch::Receiver<Phase>,
-    tap: Option<Tap>,
+    source: Source,
+}
+
+/// Where a step's output comes from.
+#[derive(Debug)]
+enum Source {
+    /// The journal on this host.
+    Journal {
+        worker: WorkerHandle,
+        tap: Option<Tap>,
+    },
+    /// Another host, which sends it.
+    Relayed(Option<mpsc::Receiver<OutputChunk>>),
 }
 
 impl RunHandle {
+    /// A step that runs on another host: `phase` ends with its end, `output` brings its output from
+    /// the first byte on and is empty if nobody asked for it.
+    pub const fn relayed(
+        phase: watch::Receiver<Phase>,
+        output: Option<mpsc::Receiver<OutputChunk>>,
+    ) -> Self {
+        Self {
+            phase,
+            source: Source::Relayed(output),
+        }
+    }
+
     /// Where it stands now.
     pub fn phase(&self) -> Phase {
         self.phase.borrow().clone()
@@ -116,19 +144,34 @@ impl RunHandle {
             .await
             .ok()?
             .clone();
-        let shared = &self.worker.shared;
+        let (shared, tap) = match &mut self.source {
+            Source::Journal { worker, tap } => (&worker.shared, tap),
+            Source::Relayed(chunks) => {
+                let start = match phase {
+                    Phase::Running { output_start, .. } => output_start,
+                    Phase::Ended(ended) if ended.outcome.started_at.is_some() => {
+                        ended.outcome.output_start
+                    }
+                    Phase::Ended(_) | Phase::Queued => return None,
+                };
+                return Some(OutputReader::relayed(chunks.take()?, start, (start, start)));
+            }
+        };
         match phase {
             Phase::Running {
                 start_seq,
                 output_start,
                 ..
-            } => Some(OutputReader::of_step(
-                Arc::clone(&shared.journal),
-                shared.progress.subscribe(),
-                self.phase.clone(),
-                self.tap.take(),
-                (start_seq, output_start),
-            )),
+            } => {
+                let reader = JournalOutput::of_step(
+                    Arc::clone(&shared.journal),
+                    shared.progress.subscribe(),
+                    self.phase.clone(),
+                    tap.take(),
+                    (start_seq, output_start),
+                );
+                Some(reader.into())
+            }
             Phase::Ended(ended) if ended.outcome.started_at.is_some() => Some(shared.output(
                 StreamFilter::All,
                 ended.outcome.output_start,
@@ -208,7 +251,7 @@ impl Shared {
         end: Option<u64>,
         follow: bool,
     ) -> OutputReader {
-        OutputReader::new(
+        JournalOutput::new(
             Arc::clone(&self.journal),
             self.progress.subscribe(),
             Some(self.exit.subscribe()),
@@ -217,6 +260,7 @@ impl Shared {
             end,
             follow,
         )
+        .into()
     }
 }
 
@@ -290,11 +334,7 @@ impl WorkerHandle {
                 tap: starter,
             })
             .map_err(|_| Refusal::Stopping)?;
-        Ok(RunHandle {
-            worker: self.clone(),
-            phase,
-            tap,
-        })
+        Ok(self.handle(phase, tap))
     }
 
     /// Joins a step that was submitted earlier; `None` if it is not here (any more). With
@@ -311,11 +351,15 @@ impl WorkerHandle {
             })
             .ok()?;
         let phase = answer.await.ok()??;
-        Some(RunHandle {
-            worker: self.clone(),
+        Some(self.handle(phase, tap))
+    }
+
+    fn handle(&self, phase: watch::Receiver<Phase>, tap: Option<Tap>) -> RunHandle {
+        let worker = self.clone();
+        RunHandle {
             phase,
-            tap,
-        })
+            source: Source::Journal { worker, tap },
+        }
     }
 
     /// What an unfinished step has printed so far.

@@ -96,7 +96,7 @@ async fn serve(
         step_timeout_ms: step_timeout_ms(&config),
         auto_register_agents: config.auto_register_agents,
     };
-    let control = Arc::new(ControlPlane::new(control, store, Arc::new(agent), tasks));
+    let control = Arc::new(ControlPlane::local(control, store, Arc::new(agent), tasks));
     control
         .recover()
         .await

@@ -14,6 +14,7 @@ use super::App;
 use super::body::{Fields, path_uuid};
 use super::error::{Answer, ApiError};
 use super::sessions::session_id;
+use crate::runtimes::Wanted;
 use crate::service::Caller;
 
 const OUTPUT_FROM: HeaderName = HeaderName::from_static("x-output-from");
@@ -26,17 +27,17 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// What both routes take.
-struct Wanted {
+struct Asked {
     from: Option<u64>,
     tail: Option<u64>,
     filter: StreamFilter,
     follow: bool,
 }
 
-fn parse(query: Option<&str>) -> Result<Wanted, Problem> {
+fn parse(query: Option<&str>) -> Result<Asked, Problem> {
     let mut fields = Fields::of_query(query);
     let offset = |number: i64| u64::try_from(number).unwrap_or(0);
-    let wanted = Wanted {
+    let wanted = Asked {
         from: fields.integer(&["from"], 0, i64::MAX).map(offset),
         tail: fields.integer(&["tail"], 0, i64::MAX).map(offset),
         filter: fields
@@ -90,7 +91,7 @@ async fn open_step(
     app: &App,
     session: SessionId,
     id: StepId,
-    wanted: &Wanted,
+    wanted: &Asked,
 ) -> Result<(u64, Option<u64>, OutputReader), ApiError> {
     let caller = if wanted.follow {
         Caller::Reads
@@ -98,70 +99,70 @@ async fn open_step(
         Caller::Waits
     };
     let submitted = app.find_step(session, id, caller).await?;
-    let worker = app.agent.worker(session);
     let from = wanted.from.unwrap_or(0);
-    if let (Some(mut run), Some(worker)) = (submitted.run, worker.as_ref()) {
-        if wanted.follow {
-            // Subscribes before it starts, so that no byte is missed.
-            let reader = run.output().await;
-            return match (run.phase(), reader) {
-                (Phase::Running { output_start, .. }, Some(reader)) => Ok((
-                    output_start,
-                    None,
-                    reader.starting_at(output_start + from, wanted.filter),
-                )),
-                (Phase::Ended(ended), _) => {
-                    let (start, end) = (ended.outcome.output_start, ended.outcome.output_end);
-                    Ok((
-                        start,
-                        Some(end),
-                        worker.output(wanted.filter, start + from, Some(end), false),
-                    ))
-                }
-                _ => Err(gone(0).into()),
+    let (start, end, worker) = match submitted.run {
+        Some(mut run) => {
+            let reader = if wanted.follow {
+                // Subscribes before it starts, so that no byte is missed.
+                run.output().await
+            } else {
+                None
             };
+            match (run.phase(), reader) {
+                (Phase::Running { output_start, .. }, Some(reader)) => {
+                    let reader = reader.starting_at(output_start + from, wanted.filter);
+                    return Ok((output_start, None, reader));
+                }
+                (Phase::Running { output_start, .. }, None) => (output_start, None, None),
+                (Phase::Ended(ended), _) => {
+                    let outcome = &ended.outcome;
+                    (
+                        outcome.output_start,
+                        Some(outcome.output_end),
+                        outcome.worker,
+                    )
+                }
+                (Phase::Queued, _) => (0, Some(0), None),
+            }
         }
-        let (start, end) = match run.phase() {
-            Phase::Queued => (0, 0),
-            Phase::Running { output_start, .. } => (output_start, worker.output_end()),
-            Phase::Ended(ended) => (ended.outcome.output_start, ended.outcome.output_end),
-        };
-        let reader = worker.output(wanted.filter, start + from, Some(end), false);
-        return Ok((start, Some(end), reader));
-    }
-    match ended_output(app, session, &submitted.step).await? {
-        Some((start, end, reader)) => Ok((
-            start,
-            Some(end),
-            reader.starting_at(start + from, wanted.filter),
-        )),
-        None => Err(gone(0).into()),
-    }
+        None => match app.store.step_output_range(id).await? {
+            Some(range) if range.worker.is_some() => (range.start, Some(range.end), range.worker),
+            _ => return Err(gone(0).into()),
+        },
+    };
+    let read = Wanted {
+        worker,
+        filter: wanted.filter,
+        from: Some(start + from),
+        tail: None,
+        end,
+        follow: false,
+    };
+    let reader = app
+        .runtimes
+        .output(session, read)
+        .await?
+        .ok_or_else(|| gone(0))?;
+    let end = end.unwrap_or_else(|| reader.head());
+    Ok((start, Some(end), reader))
 }
 
-/// The output of a step that has ended, from its first byte, with where it begins and ends in
-/// the journal; `None` when the journal is gone, or the step never started.
-pub(super) async fn ended_output(
-    app: &App,
-    session: SessionId,
-    step: &Step,
-) -> Result<Option<(u64, u64, OutputReader)>, ApiError> {
-    let Some(range) = app.store.step_output_range(step.id).await? else {
+/// The output of a step that has ended, from its first byte; `None` when the journal is gone, or the
+/// step never started.
+pub(super) async fn ended_output(app: &App, step: &Step) -> Result<Option<OutputReader>, ApiError> {
+    let range = app.store.step_output_range(step.id).await?;
+    let Some(range) = range.filter(|range| range.worker.is_some()) else {
         return Ok(None);
     };
-    let (start, end) = (range.start, range.end);
-    let Some(worker) = range.worker else {
-        return Ok(None);
+    let read = Wanted {
+        worker: range.worker,
+        filter: StreamFilter::All,
+        from: Some(range.start),
+        tail: None,
+        end: Some(range.end),
+        follow: false,
     };
-    let reader = match app.agent.worker(session) {
-        Some(live) if live.id() == worker => {
-            Some(live.output(StreamFilter::All, start, Some(end), false))
-        }
-        _ => app
-            .agent
-            .old_output(worker, StreamFilter::All, start, Some(end)),
-    };
-    Ok(reader.map(|reader| (start, end, reader)))
+    Ok(app.runtimes.output(step.session_id, read).await?)
 }
 
 /// A session's output
@@ -191,32 +192,20 @@ async fn of_session(
 ) -> Answer {
     let session = app.session(session_id(&app, &id).await?).await?;
     let mut wanted = parse(query.as_deref())?;
-    let reader = match app.agent.worker(session.id) {
-        Some(worker) => Some((
-            worker.output_end(),
-            worker.output(wanted.filter, 0, None, wanted.follow),
-        )),
-        None => match app.store.current_worker(session.id).await? {
-            Some(worker) => app
-                .agent
-                .old_output(worker.id, wanted.filter, 0, None)
-                .map(|reader| (reader.head(), reader)),
-            None => None,
-        },
+    let read = Wanted {
+        worker: None,
+        filter: wanted.filter,
+        from: wanted.from,
+        tail: wanted.tail,
+        end: None,
+        follow: wanted.follow,
     };
-    let Some((head, reader)) = reader else {
+    let Some(reader) = app.runtimes.output(session.id, read).await? else {
         // It never ran anything: there is no output, and that is no error.
         return Ok(bytes_response(0, Some(0), Body::empty()));
     };
-    let earliest = reader.earliest();
-    let from = match (wanted.from, wanted.tail) {
-        (Some(from), _) => from,
-        (None, Some(tail)) => head.saturating_sub(tail).max(earliest),
-        (None, None) => earliest,
-    };
-    wanted.from = Some(from);
-    let end = (!wanted.follow).then_some(head);
-    let reader = reader.starting_at(from, wanted.filter);
+    wanted.from = Some(reader.offset());
+    let end = (!wanted.follow).then_some(reader.head());
     respond(&app, reader, 0, end, &wanted)
 }
 
@@ -226,7 +215,7 @@ fn respond(
     reader: OutputReader,
     start: u64,
     end: Option<u64>,
-    wanted: &Wanted,
+    wanted: &Asked,
 ) -> Answer {
     let from = wanted.from.unwrap_or(0);
     let earliest = reader.earliest();

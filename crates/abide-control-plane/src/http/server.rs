@@ -48,7 +48,7 @@ impl ControlPlane {
         let workers = stop.await;
         if workers == WorkersAfterShutdown::End {
             info!("stopping every worker");
-            let ended = self.agent.end_all("stopped by `abide down`");
+            let ended = self.runtimes.end_all();
             if tokio::time::timeout(END_WORKERS, ended).await.is_err() {
                 warn!("some workers did not end in time");
             }

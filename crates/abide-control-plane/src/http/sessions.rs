@@ -399,10 +399,7 @@ async fn restart(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<
     )
 )]
 async fn interrupt(State(app): State<App>, Path(id): Path<String>) -> Answer<StatusCode> {
-    let id = app.session(session_id(&app, &id).await?).await?.id;
-    if let Some(worker) = app.agent.worker(id) {
-        worker.interrupt();
-    }
+    app.interrupt(session_id(&app, &id).await?).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -270,8 +270,7 @@ fn step_events(app: App, submitted: Submitted, seen: u64) -> impl Stream<Item = 
 /// The output of a step that ended earlier; none where the journal is gone: its record has the
 /// beginning and the end.
 async fn ended_reader(app: &App, step: &Step) -> Option<OutputReader> {
-    let (_, _, reader) = ended_output(app, step.session_id, step).await.ok()??;
-    Some(reader)
+    ended_output(app, step).await.ok()?
 }
 
 /// List a session's steps, oldest first

@@ -103,7 +103,7 @@ async fn readyz(State(app): State<App>) -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "system", security(()),
     responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text")))]
 async fn metrics(State(app): State<App>) -> Answer {
-    let counts = app.agent.counts();
+    let counts = app.runtimes.counts();
     let text = app.metrics.text(Gauges {
         sessions: app.store.count_sessions().await?,
         interpreters: counts.interpreters,
@@ -168,7 +168,7 @@ struct Warm {
 #[utoipa::path(get, path = "/status", tag = "system",
     responses((status = 200, description = "Status", body = Status)))]
 async fn status(State(app): State<App>) -> Answer<Json<Status>> {
-    let counts = app.agent.counts();
+    let counts = app.runtimes.counts();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

@@ -1,15 +1,14 @@
 //! Creating, ending and restarting sessions and their interpreters.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use abide_model::{
-    AgentId, FieldError, JsonObject, NewSession, NewWorker, Problem, ProblemCode, Runtime,
-    RuntimeBackend, Session, SessionId, SessionStatus, WorkerKind, WorkerState, Workspace,
-    WorkspaceKind,
+    AgentId, FieldError, JsonObject, NewSession, Problem, ProblemCode, Runtime, RuntimeBackend,
+    Session, SessionId, SessionStatus, Workspace, WorkspaceKind,
 };
-use abide_session_agent::{Recorder, WorkerHandle};
 use abide_store::{Created, RequestKey, StoreError};
+
+use crate::runtimes::Interpreter;
 
 use super::{ControlPlane, Outcome, agents, session_not_found, store_problem};
 
@@ -119,7 +118,6 @@ impl ControlPlane {
 
     /// Removes the record and everything that belongs to it: worker, journals, scratch workspace.
     pub(crate) async fn delete_session(&self, id: SessionId, force: bool) -> Outcome<()> {
-        let _lock = self.lock(id).await;
         let session = self.session(id).await?;
         if session.status == SessionStatus::Active && !force {
             return Err(Problem::new(
@@ -128,111 +126,36 @@ impl ControlPlane {
             ));
         }
         let workers = self.store.workers(id).await.map_err(store_problem)?;
-        self.agent.end(id, "the session was deleted").await;
+        let workers: Vec<_> = workers.iter().map(|worker| worker.id).collect();
+        self.runtimes.delete(&session, &workers).await?;
         self.store.delete_session(id).await.map_err(store_problem)?;
-        for worker in workers {
-            self.agent.remove(worker.id);
-        }
-        if session.workspace.kind == WorkspaceKind::Scratch {
-            let path = session.workspace.path;
-            let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
-            if let Ok(Err(error)) = removed
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(session = %id, %error, "scratch workspace stays");
-            }
+        if self.runtimes.known(id).is_some() {
+            // A step that came in between had another one started.
+            self.runtimes.delete(&session, &[]).await?;
         }
         Ok(())
     }
 
-    /// The session's live interpreter, started if it never had one.
-    pub(crate) async fn interpreter(&self, session: &Session) -> Outcome<WorkerHandle> {
-        if let Some(worker) = self.agent.worker(session.id) {
-            return Ok(worker);
+    /// The session's interpreter, alive or dead, started if it never had one.
+    pub(crate) async fn interpreter(&self, session: &Session) -> Outcome<Interpreter> {
+        match self.runtimes.known(session.id) {
+            Some(interpreter) => Ok(interpreter),
+            None => self.runtimes.open(session, false).await,
         }
-        let _lock = self.lock(session.id).await;
-        if let Some(worker) = self.agent.worker(session.id) {
-            return Ok(worker);
-        }
-        let last = self
-            .store
-            .current_worker(session.id)
-            .await
-            .map_err(store_problem)?;
-        if let Some(worker) = last {
-            let exit = worker.exit.unwrap_or_default();
-            debug_assert_eq!(worker.state, WorkerState::Exited);
-            return Err(runtime_crashed(session, &exit));
-        }
-        self.start_interpreter(session, false).await
     }
 
     /// Ends the session's interpreter, if it has one, and gives it a fresh one.
     pub(crate) async fn restart(&self, id: SessionId) -> Outcome<Session> {
-        let _lock = self.lock(id).await;
         let session = self.session(id).await?;
-        self.agent.end(id, "restarted on request").await;
-        self.start_interpreter(&session, true).await?;
+        self.runtimes.open(&session, true).await?;
         self.session(id).await
     }
 
-    async fn start_interpreter(&self, session: &Session, restart: bool) -> Outcome<WorkerHandle> {
-        let limit = self.config.max_live;
-        if self.agent.counts().interpreters >= limit {
-            return Err(Problem::new(
-                ProblemCode::LimitReached,
-                format!("{limit} interpreters are running, which is the limit (max_live)"),
-            ));
-        }
-        let workspace = PathBuf::from(&session.workspace.path);
-        if session.workspace.kind == WorkspaceKind::Scratch {
-            make_private_dir(&workspace).map_err(|error| {
-                unavailable(format!(
-                    "cannot make the workspace {}: {error}",
-                    workspace.display()
-                ))
-            })?;
-        }
-        let idle = self
-            .agent
-            .take(session.runtime)
-            .await
-            .map_err(|error| unavailable(error.to_string()))?;
-        let new = NewWorker {
-            id: idle.id,
-            session_id: session.id,
-            kind: WorkerKind::Interpreter,
-            runtime: session.runtime,
-        };
-        // Recorded first: a worker that no record names is ended at the next start.
-        let recorded = if restart {
-            self.store.restart_worker(new).await
-        } else {
-            self.store.assign_worker(new).await
-        };
-        recorded.map_err(store_problem)?;
-        let recorder: Arc<dyn Recorder> = self.recorder.clone();
-        self.agent
-            .bind(idle, session.id, workspace, recorder)
-            .map_err(|error| unavailable(error.to_string()))
+    /// Interrupts whatever runs in the session.
+    pub(crate) async fn interrupt(&self, id: SessionId) -> Outcome<()> {
+        let id = self.session(id).await?.id;
+        self.runtimes.interrupt(id).await
     }
-}
-
-/// 503 with how the interpreter ended and how to go on.
-pub(crate) fn runtime_crashed(session: &Session, exit: &abide_model::Exit) -> Problem {
-    Problem::new(
-        ProblemCode::RuntimeCrashed,
-        format!(
-            "the session's interpreter is gone ({}), and its variables with it; \
-             POST /sessions/{}/restart starts a fresh one",
-            exit.reason, session.id
-        ),
-    )
-    .with_details(serde_json::json!({ "session_id": session.id, "exit": exit }))
-}
-
-fn unavailable(message: String) -> Problem {
-    Problem::new(ProblemCode::RuntimeUnavailable, message)
 }
 
 fn existing_directory(path: &std::path::Path) -> Outcome<Workspace> {
@@ -259,12 +182,4 @@ fn existing_directory(path: &std::path::Path) -> Outcome<Workspace> {
         kind: WorkspaceKind::Directory,
         path: path.display().to_string(),
     })
-}
-
-fn make_private_dir(path: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
 }

@@ -10,8 +10,8 @@ use abide_session_agent::{Acceptance, Ended, Phase, Refusal, RunHandle, crash_po
 use abide_store::Accepted;
 use uuid::Uuid;
 
-use super::sessions::runtime_crashed;
 use super::{ControlPlane, Outcome, store_problem};
+use crate::runtimes::runtime_crashed;
 
 /// A step to run.
 #[derive(Debug)]
@@ -60,16 +60,21 @@ impl ControlPlane {
         if let Err(problem) = check_open(&session) {
             return self.repeated(id, step_id, &code, problem).await;
         }
-        let worker = match self.interpreter(&session).await {
-            Ok(worker) => worker,
+        let interpreter = match self.interpreter(&session).await {
+            Ok(interpreter) => interpreter,
             Err(problem) => return self.repeated(id, step_id, &code, problem).await,
         };
-        let mut last = worker.accepting.lock().await;
-        if let Err(refusal) = worker.check() {
+        let mut last = Arc::clone(&interpreter.accepting).lock_owned().await;
+        // How it stands may have changed while others were accepted.
+        let now = self.runtimes.known(id);
+        let interpreter = now
+            .filter(|now| now.id == interpreter.id)
+            .unwrap_or(interpreter);
+        if let Err(refusal) = interpreter.readiness.clone() {
             let problem = refused(&session, refusal);
             return self.repeated(id, step_id, &code, problem).await;
         }
-        if last.is_none() && worker.has_caught_up() {
+        if last.is_none() && interpreter.caught_up {
             *last = Some(self.store.last_sequence(id).await.map_err(store_problem)?);
         }
         let new = Arc::new(NewStep {
@@ -86,7 +91,7 @@ impl ControlPlane {
         let unheard_of = own_id
             && submission.caller == Caller::Waits
             && new.timeout_ms.is_none()
-            && worker.unfinished() == 0;
+            && interpreter.idle;
         crash_points::pass("step.before_accept");
         let (step, new, acceptance) = if unheard_of {
             let step = Step::accepted((*new).clone(), 0, 0);
@@ -115,8 +120,15 @@ impl ControlPlane {
             }
         };
         *last = last.and(new.sequence);
-        let run = worker
-            .submit(new, acceptance, submission.caller == Caller::Reads)
+        let run = self
+            .runtimes
+            .submit(
+                &interpreter,
+                new,
+                acceptance,
+                submission.caller == Caller::Reads,
+            )
+            .await
             .map_err(|refusal| refused(&session, refusal))?;
         Ok(Submitted {
             step,
@@ -159,8 +171,10 @@ impl ControlPlane {
         if step.status.is_terminal() {
             return Ok(Some(Submitted { step, run: None }));
         }
-        if let Some(worker) = self.agent.worker(session)
-            && let Some(run) = worker.attach(id, caller == Caller::Reads).await
+        if let Some(run) = self
+            .runtimes
+            .join(session, id, caller == Caller::Reads)
+            .await
         {
             return Ok(Some(Submitted {
                 step,
@@ -223,10 +237,8 @@ impl ControlPlane {
     /// A recorded step with what only its worker knows: records are written at its two ends.
     async fn as_it_stands(&self, mut step: Step) -> Outcome<Step> {
         let (session, id) = (step.session_id, step.id);
-        if !step.status.is_terminal()
-            && let Some(worker) = self.agent.worker(session)
-        {
-            match worker.peek(id).await {
+        if !step.status.is_terminal() && self.runtimes.known(session).is_some() {
+            match self.runtimes.peek(session, id).await {
                 Some(peek) => {
                     step.stdout = peek.stdout.text();
                     step.stdout_bytes = peek.stdout.bytes;
@@ -252,10 +264,8 @@ impl ControlPlane {
     /// Takes a step out of the queue, or interrupts it; one that has ended stays as it is.
     pub(crate) async fn cancel(&self, session: SessionId, id: StepId) -> Outcome<Step> {
         let step = self.step(session, id).await?;
-        if !step.status.is_terminal()
-            && let Some(worker) = self.agent.worker(session)
-        {
-            worker.cancel(id);
+        if !step.status.is_terminal() {
+            self.runtimes.cancel(session, id).await?;
         }
         Ok(step)
     }

@@ -72,6 +72,15 @@ impl Map {
         Self::new(file, geometry).map_err(OpenError::Map)
     }
 
+    /// For a writer, who touches pages that are holes so far: has the kernel bring in the pages
+    /// that are touched and no others. It would take a fault for the beginning of a read and fill
+    /// as much with zeros as it reads ahead on that disk, which may be the whole file and take
+    /// several milliseconds.
+    pub(super) fn bring_in_single_pages(&self) {
+        // Advice: without it the journal is as right, and slower to begin.
+        let _ = self.raw.advise(memmap2::Advice::Random);
+    }
+
     pub(super) fn geometry(&self) -> Geometry {
         self.geometry
     }

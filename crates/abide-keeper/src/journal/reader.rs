@@ -52,7 +52,9 @@ pub struct Record {
     pub time_ns: u64,
     /// Bytes of output before this entry.
     pub output_offset: u64,
-    /// Where in the buffer the payload is.
+    /// Bytes of the payload.
+    pub len: u32,
+    /// Where in the buffer it is, or as much of its end as was asked for.
     pub range: Range<usize>,
 }
 
@@ -124,7 +126,7 @@ impl JournalReader {
         let mut buf = Vec::new();
         let mut whole = |seq: u64| {
             buf.clear();
-            reader.read_entry(seq, &mut buf).is_ok()
+            reader.read_entry(seq, &mut buf, |_| u32::MAX).is_ok()
         };
         let start = (tail..head).find(|seq| whole(*seq)).unwrap_or(head);
         let end = (start..head).find(|seq| !whole(*seq)).unwrap_or(head);
@@ -226,8 +228,14 @@ impl JournalReader {
         Ok(())
     }
 
-    /// Appends the payload of entry `seq`, which is below the head, to `buf`.
-    pub(super) fn read_entry(&self, seq: u64, buf: &mut Vec<u8>) -> Result<Record, ReadError> {
+    /// Appends the payload of entry `seq`, which is below the head, to `buf`: all of it, or the
+    /// last `keep(tag)` bytes. Only what was copied whole is checked for damage.
+    pub(super) fn read_entry(
+        &self,
+        seq: u64,
+        buf: &mut Vec<u8>,
+        keep: impl FnOnce(Tag) -> u32,
+    ) -> Result<Record, ReadError> {
         let start = buf.len();
         let entry = self.entry(seq).map_err(|Gone| self.expired())?;
         let plausible = u64::from(entry.len) <= self.map.geometry().max_chunk()
@@ -236,13 +244,19 @@ impl JournalReader {
         let (Some(tag), true) = (Tag::from_u8(entry.tag), plausible) else {
             return Err(ReadError::Damaged { seq });
         };
-        self.map.copy_out(entry.offset, u64::from(entry.len), buf);
+        let skipped = entry.len.saturating_sub(keep(tag));
+        let kept = u64::from(entry.len - skipped);
+        self.map
+            .copy_out(entry.offset + u64::from(skipped), kept, buf);
         let failure = if self.still_there(seq).is_err() {
             self.expired()
-        } else if crc32c::crc32c_append(entry.fields_crc(seq), &buf[start..]) != entry.crc {
+        } else if skipped == 0
+            && crc32c::crc32c_append(entry.fields_crc(seq), &buf[start..]) != entry.crc
+        {
             ReadError::Damaged { seq }
         } else {
             let Entry {
+                len,
                 flags,
                 time_ns,
                 output_offset,
@@ -254,6 +268,7 @@ impl JournalReader {
                 flags,
                 time_ns,
                 output_offset,
+                len,
                 range: start..buf.len(),
             });
         };
@@ -267,13 +282,24 @@ impl JournalReader {
     /// # Errors
     /// [`ReadError`]; the cursor stays. Go on at `earliest.seq`, or one past the damaged entry.
     pub fn next(&self, cursor: &mut u64, buf: &mut Vec<u8>) -> Result<Option<Record>, ReadError> {
+        self.next_ending(cursor, buf, |_| u32::MAX)
+    }
+
+    /// As [`Self::next`], but appends no more than the last `keep(tag)` bytes of the payload; what
+    /// is not copied whole is not checked for damage.
+    pub fn next_ending(
+        &self,
+        cursor: &mut u64,
+        buf: &mut Vec<u8>,
+        keep: impl FnOnce(Tag) -> u32,
+    ) -> Result<Option<Record>, ReadError> {
         if *cursor >= self.head_seq() {
             return Ok(None);
         }
         if *cursor < self.tail() {
             return Err(self.expired());
         }
-        let record = self.read_entry(*cursor, buf)?;
+        let record = self.read_entry(*cursor, buf, keep)?;
         *cursor += 1;
         Ok(Some(record))
     }

@@ -75,6 +75,7 @@ impl JournalWriter {
             .map_err(CreateError::SetUp)?;
         claim(&file, 0, super::layout::HEADER_LEN).map_err(|e| CreateError::SetUp(e.into()))?;
         let map = Map::new(&file, geometry).map_err(CreateError::SetUp)?;
+        map.bring_in_single_pages();
         let shape = &map.header().shape.0;
         let (high, low) = worker.as_u64_pair();
         shape.format.store(FORMAT, Ordering::Relaxed);

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use abide_model::{Exit, OutputView, SessionId, StepError, StepOutcome, StepStatus, Timestamp};
+use abide_model::{Exit, SessionId, StepOutcome};
 use tracing::{info, warn};
 
 use super::{Hosted, SessionHost};
 use crate::agent::Adoption;
 use crate::ledger::{Ledger, Unfinished};
 use crate::recorder::Recorder;
-use crate::worker::Acceptance;
+use crate::worker::{Acceptance, LEFT_NOTHING};
 
 impl SessionHost {
     /// Takes over every interpreter that a session has, ends every other, and concludes steps
@@ -28,7 +28,8 @@ impl SessionHost {
                 continue;
             };
             let record = ledger.record();
-            if record.terminating {
+            // Without an interpreter nobody was told that it is registered.
+            if record.terminating || record.worker.is_none() {
                 // Not known: what is left of its interpreter is ended below.
                 self.remove_files(&ledger).await;
                 continue;
@@ -100,24 +101,7 @@ impl SessionHost {
 
 async fn conclude_lost(ledger: &Arc<Ledger>, steps: &[Unfinished]) {
     for unfinished in steps {
-        let outcome = StepOutcome {
-            id: unfinished.step.id,
-            status: StepStatus::Lost,
-            stdout: OutputView::default(),
-            stderr: OutputView::default(),
-            result: None,
-            error: Some(StepError {
-                kind: "Lost".to_owned(),
-                message: "nobody saw how the step ended: its worker left nothing behind".to_owned(),
-                traceback: String::new(),
-            }),
-            exit: None,
-            started_at: None,
-            finished_at: Timestamp::now(),
-            output_start: 0,
-            output_end: 0,
-            worker: None,
-        };
+        let outcome = StepOutcome::lost(unfinished.step.id, LEFT_NOTHING);
         let step = Arc::clone(&unfinished.step);
         let recorded = ledger
             .step_finished(step, Acceptance::Recorded, Arc::new(outcome))

@@ -6,6 +6,7 @@ use abide_model::{NewStep, SessionId, StepId, StepOutcome, StepStatus, Timestamp
 use serde::{Deserialize, Serialize};
 
 use super::digest::CodeDigest;
+use super::older::OlderStep;
 
 /// A line to write.
 #[derive(Debug, Serialize)]
@@ -54,9 +55,29 @@ pub(super) struct Ended<T> {
 /// What stays in memory of an outcome.
 #[derive(Debug, Deserialize)]
 pub(super) struct OutcomeInShort {
-    pub(super) id: StepId,
-    pub(super) status: StepStatus,
-    pub(super) finished_at: Timestamp,
+    id: StepId,
+    status: StepStatus,
+    finished_at: Timestamp,
+    stdout: Length,
+    stderr: Length,
+}
+
+/// How much output there was.
+#[derive(Debug, Deserialize)]
+struct Length {
+    bytes: u64,
+}
+
+impl OutcomeInShort {
+    pub(super) fn with(&self, digest: CodeDigest) -> OlderStep {
+        OlderStep {
+            id: self.id,
+            digest,
+            status: self.status,
+            finished_at: self.finished_at,
+            bytes: [self.stdout.bytes, self.stderr.bytes],
+        }
+    }
 }
 
 impl Line<'_> {

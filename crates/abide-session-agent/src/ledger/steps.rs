@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use abide_model::{NewStep, OutputView, StepId, StepOutcome, StepStatus, Timestamp};
+use abide_model::{NewStep, OutputView, StepId, StepOutcome};
 use tracing::warn;
 
 use super::digest::CodeDigest;
@@ -37,9 +37,7 @@ pub(crate) enum KnownStep {
 enum Entry {
     Unfinished(Unfinished),
     Ended {
-        digest: CodeDigest,
-        status: StepStatus,
-        finished_at: Timestamp,
+        short: OlderStep,
         sequence: i64,
         /// Where its line is.
         at: u64,
@@ -81,18 +79,17 @@ impl Steps {
             .truncate(false)
             .mode(0o600)
             .open(dir.join(NAME))?;
+        let (older, known) = Older::load(dir)?;
+        let entries = known.into_iter().map(|step| (step.id, Entry::Older(step)));
         let mut steps = Self {
             dir: dir.to_owned(),
             file,
             len: 0,
-            entries: HashMap::new(),
+            entries: entries.collect(),
             full: VecDeque::new(),
-            older: Older::load(dir)?,
+            older,
             last_sequence: 0,
         };
-        for older in steps.older.iter() {
-            steps.entries.insert(older.id, Entry::Older(*older));
-        }
         steps.read_lines()?;
         Ok(steps)
     }
@@ -108,20 +105,10 @@ impl Steps {
                 Ok(Read::Accepted(accepted)) => self.note_accepted(accepted),
                 Ok(Read::Ended(ended)) => {
                     let sequence = ended.sequence;
-                    let (digest, ended) = (ended.digest, ended.outcome);
+                    let short = ended.outcome.with(ended.digest);
                     let (at, len) = (self.len, line.len());
-                    self.note_ended(
-                        ended.id,
-                        Entry::Ended {
-                            digest,
-                            status: ended.status,
-                            finished_at: ended.finished_at,
-                            sequence,
-                            at,
-                            len,
-                        },
-                    );
                     self.last_sequence = self.last_sequence.max(sequence);
+                    self.note_ended(short, sequence, at, len);
                 }
                 Err(error) => {
                     warn!(dir = %self.dir.display(), at = self.len, %error, "damaged line");
@@ -150,9 +137,15 @@ impl Steps {
             .or_insert(Entry::Unfinished(unfinished));
     }
 
-    fn note_ended(&mut self, id: StepId, entry: Entry) {
-        self.entries.insert(id, entry);
-        self.full.push_back(id);
+    fn note_ended(&mut self, short: OlderStep, sequence: i64, at: u64, len: usize) {
+        let entry = Entry::Ended {
+            short,
+            sequence,
+            at,
+            len,
+        };
+        self.entries.insert(short.id, entry);
+        self.full.push_back(short.id);
     }
 
     /// What is known of a step, and the digest of its code.
@@ -160,13 +153,11 @@ impl Steps {
         Ok(match self.entries.get(&id) {
             None => None,
             Some(Entry::Unfinished(unfinished)) => Some((unfinished.digest, KnownStep::Unfinished)),
-            Some(Entry::Ended {
-                digest, at, len, ..
-            }) => {
+            Some(Entry::Ended { short, at, len, .. }) => {
                 let mut line = vec![0; *len];
                 self.file.read_exact_at(&mut line, *at)?;
                 let outcome = Line::outcome(&line)?;
-                Some((*digest, KnownStep::Ended(Arc::new(outcome))))
+                Some((short.digest, KnownStep::Ended(Arc::new(outcome))))
             }
             Some(Entry::Older(older)) => {
                 let outcome = Arc::new(in_short(older));
@@ -217,15 +208,14 @@ impl Steps {
         })?;
         let (at, len) = (self.append(&line)?, line.len());
         self.last_sequence = self.last_sequence.max(sequence);
-        let entry = Entry::Ended {
+        let short = OlderStep {
+            id: step.id,
             digest,
             status: outcome.status,
             finished_at: outcome.finished_at,
-            sequence,
-            at,
-            len,
+            bytes: [outcome.stdout.bytes, outcome.stderr.bytes],
         };
-        self.note_ended(step.id, entry);
+        self.note_ended(short, sequence, at, len);
         // At twice the size, so that each outcome is copied about once.
         if self.full.len() >= 2 * KEEP || self.len > 2 * KEEP_BYTES {
             self.compact().unwrap_or_else(|error| {
@@ -327,18 +317,7 @@ impl Steps {
 
     fn short(&self, id: StepId) -> Option<OlderStep> {
         match self.entries.get(&id)? {
-            Entry::Ended {
-                digest,
-                status,
-                finished_at,
-                ..
-            } => Some(OlderStep {
-                id,
-                digest: *digest,
-                status: *status,
-                finished_at: *finished_at,
-            }),
-            Entry::Older(older) => Some(*older),
+            Entry::Ended { short, .. } | Entry::Older(short) => Some(*short),
             Entry::Unfinished(_) => None,
         }
     }
@@ -346,11 +325,16 @@ impl Steps {
 
 /// The outcome of a step of which only the status is left.
 fn in_short(older: &OlderStep) -> StepOutcome {
+    // Nothing of it is left, and the view says how much that was.
+    let [stdout, stderr] = older.bytes.map(|bytes| OutputView {
+        bytes,
+        ..OutputView::default()
+    });
     StepOutcome {
         id: older.id,
         status: older.status,
-        stdout: OutputView::default(),
-        stderr: OutputView::default(),
+        stdout,
+        stderr,
         result: None,
         error: None,
         exit: None,

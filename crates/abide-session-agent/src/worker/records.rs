@@ -7,7 +7,7 @@ use abide_interpreter::{FromHarness, ToHarness};
 use abide_keeper::{ExitRecord, FrameAssembler, Lifecycle, Record, Tag, split_input};
 use abide_model::{
     Exit, NewStep, OutputView, StepError, StepId, StepOutcome, StepResult, StepStatus, Timestamp,
-    WorkerId,
+    VIEW_TAIL_BYTES, WorkerId,
 };
 use tokio::sync::watch;
 use tracing::warn;
@@ -139,11 +139,27 @@ pub(super) struct Frames {
 }
 
 impl WorkerTask {
-    /// Accounts for one entry; its payload is `data`.
+    /// How much of the end of an entry's payload there is use for, in bytes.
+    pub(super) fn wanted(&self, tag: Tag) -> u32 {
+        const TAIL: u32 = VIEW_TAIL_BYTES as u32;
+        let running = || self.entries.get(&self.schedule.running()?);
+        let (kept, otherwise) = match tag {
+            Tag::Stdout => (running().map(|entry| &entry.stdout), 0),
+            Tag::Stderr => (running().map(|entry| &entry.stderr), TAIL),
+            Tag::Control | Tag::Input | Tag::Lifecycle => return u32::MAX,
+        };
+        match kept {
+            Some(view) if view.is_head_full() => TAIL,
+            Some(_) => u32::MAX,
+            None => otherwise,
+        }
+    }
+
+    /// Accounts for one entry; `data` is its payload, or what was wanted of it.
     pub(super) fn take_record(&mut self, record: &Record, data: &[u8]) -> Option<Frame> {
         match record.tag {
             Tag::Stdout | Tag::Stderr => {
-                self.output_read = record.output_offset + data.len() as u64;
+                self.output_read = record.output_offset + u64::from(record.len);
                 if record.tag == Tag::Stderr {
                     self.frames.last_words.push(data);
                 }
@@ -158,7 +174,7 @@ impl WorkerTask {
                             &mut entry.stdout
                         }
                     };
-                    view.push(data);
+                    view.push_end(u64::from(record.len) - data.len() as u64, data);
                     crash_points::pass("step.during_output");
                 }
                 None

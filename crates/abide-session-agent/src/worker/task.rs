@@ -366,7 +366,12 @@ impl WorkerTask {
             }
             let mut buffer = std::mem::take(&mut self.buffer);
             buffer.clear();
-            let read = self.shared.journal.next(&mut self.next, &mut buffer);
+            let mut next = self.next;
+            let read = self
+                .shared
+                .journal
+                .next_ending(&mut next, &mut buffer, |tag| self.wanted(tag));
+            self.next = next;
             let frame = match read {
                 Ok(Some(record)) => self.take_record(&record, &buffer),
                 Ok(None) => {

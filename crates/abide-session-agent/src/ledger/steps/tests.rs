@@ -1,6 +1,6 @@
 //! What a ledger knows after kills at bad moments.
 
-use abide_model::SessionId;
+use abide_model::{SessionId, StepStatus, Timestamp};
 
 use super::*;
 
@@ -27,6 +27,7 @@ fn outcome(step: &NewStep, stdout: &[u8]) -> StepOutcome {
             digest: CodeDigest::of(""),
             status: StepStatus::Completed,
             finished_at: step.created_at,
+            bytes: [0; 2],
         })
     }
 }
@@ -101,6 +102,8 @@ fn old_outcomes_leave_and_their_ids_stay() {
             let outcome = ended(&steps, n);
             assert_eq!(outcome.status, StepStatus::Completed);
             let kept = outcome.stdout.text() == format!("{n}");
+            // Kept or not, how much it was is known.
+            assert_eq!(outcome.stdout.bytes, format!("{n}").len() as u64);
             assert_eq!(kept, n >= many - steps.full.len(), "{n}");
             assert!(kept || n < many - KEEP, "{n}");
         }

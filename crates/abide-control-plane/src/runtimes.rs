@@ -1,0 +1,130 @@
+//! What the control plane asks of the planes below it, through one door with two ways behind it:
+//! [`LocalRuntimes`] runs interpreters in this process's session agent, [`RemoteRuntimes`] asks
+//! a data plane for them.
+
+mod local;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use abide_model::{Exit, NewStep, Problem, Session, SessionId, StepId, WorkerId};
+use abide_session_agent::{
+    Acceptance, AgentCounts, OutputReader, Peek, Refusal, RunHandle, StreamFilter,
+};
+use abide_store::StoreError;
+use tokio::sync::Mutex;
+
+pub(crate) use local::LocalRuntimes;
+
+use crate::service::Outcome;
+
+/// An answer that is on its way.
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A session's interpreter, as far as is known here.
+#[derive(Debug, Clone)]
+pub(crate) struct Interpreter {
+    /// Which worker.
+    pub(crate) id: WorkerId,
+    /// Whether it would take a step now.
+    pub(crate) readiness: Result<(), Refusal>,
+    /// No step waits or runs.
+    pub(crate) idle: bool,
+    /// No step of before this process started can still turn up.
+    pub(crate) caught_up: bool,
+    /// Held by whoever accepts a step, so that the order of acceptance is the order of running.
+    /// Inside: the sequence number given to the last step, if every later one was given here.
+    pub(crate) accepting: Arc<Mutex<Option<i64>>>,
+}
+
+/// Which output of a session is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// Whose journal; its present interpreter's if `None`.
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) filter: StreamFilter,
+    /// First output offset; the earliest there is if `None`.
+    pub(crate) from: Option<u64>,
+    /// Instead of `from`: only the last so many bytes.
+    pub(crate) tail: Option<u64>,
+    /// Output offset at which to stop; what is there now if `None` and not followed.
+    pub(crate) end: Option<u64>,
+    pub(crate) follow: bool,
+}
+
+/// See the module.
+///
+/// Whatever is started and whatever ends is told to the [`abide_session_agent::Recorder`] that the
+/// implementation was made with.
+pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
+    /// The session's interpreter, alive or dead, without asking anybody; `None` if nothing is known
+    /// of it.
+    fn known(&self, session: SessionId) -> Option<Interpreter>;
+
+    /// Gives the session an interpreter: the one it has, its first, or — with `fresh` — another one
+    /// in place of what it had. Recorded before anything runs in it.
+    fn open<'a>(&'a self, session: &'a Session, fresh: bool) -> Answer<'a, Outcome<Interpreter>>;
+
+    /// Hands a step over, unless the session has another interpreter by now. With `hold_output` the
+    /// program waits for the reader of [`RunHandle::output`].
+    fn submit(
+        &self,
+        interpreter: &Interpreter,
+        step: Arc<NewStep>,
+        acceptance: Acceptance,
+        hold_output: bool,
+    ) -> Answer<'_, Result<RunHandle, Refusal>>;
+
+    /// A step that was handed over and whose end is not recorded.
+    fn join(
+        &self,
+        session: SessionId,
+        step: StepId,
+        hold_output: bool,
+    ) -> Answer<'_, Option<RunHandle>>;
+
+    /// What an unfinished step has printed so far.
+    fn peek(&self, session: SessionId, step: StepId) -> Answer<'_, Option<Peek>>;
+
+    /// Takes a step out of the queue, or interrupts it.
+    fn cancel(&self, session: SessionId, step: StepId) -> Answer<'_, Outcome<()>>;
+
+    /// Interrupts whatever runs.
+    fn interrupt(&self, session: SessionId) -> Answer<'_, Outcome<()>>;
+
+    /// Ends the session's interpreter, and removes all that belongs to the session below.
+    fn delete<'a>(
+        &'a self,
+        session: &'a Session,
+        workers: &'a [WorkerId],
+    ) -> Answer<'a, Outcome<()>>;
+
+    /// Reads output; `None` if there never was an interpreter or its journal is gone.
+    fn output(
+        &self,
+        session: SessionId,
+        wanted: Wanted,
+    ) -> Answer<'_, Outcome<Option<OutputReader>>>;
+
+    /// Counts for status and metrics.
+    fn counts(&self) -> AgentCounts;
+
+    /// Takes over what the records say was left by the process before. Call it once.
+    fn recover(&self) -> Answer<'_, Result<(), StoreError>>;
+
+    /// Stops every interpreter of this host.
+    fn end_all(&self) -> Answer<'_, ()>;
+}
+
+/// 503 with how the interpreter ended and how to go on.
+pub(crate) fn runtime_crashed(session: &Session, exit: &Exit) -> Problem {
+    Problem::new(
+        abide_model::ProblemCode::RuntimeCrashed,
+        format!(
+            "the session's interpreter is gone ({}), and its variables with it; \
+             POST /sessions/{}/restart starts a fresh one",
+            exit.reason, session.id
+        ),
+    )
+    .with_details(serde_json::json!({ "session_id": session.id, "exit": exit }))
+}
