@@ -10,6 +10,7 @@
 //! The control plane knows nothing of processes, keepers or journals: it asks the session agent.
 
 mod config;
+mod disk;
 mod http;
 mod locks;
 mod metrics;

@@ -203,10 +203,7 @@ impl ControlPlane {
     /// An end is told before it is recorded; on a full disk the record may take until there is
     /// space again.
     async fn not_in_the_records(&self, session: SessionId, id: StepId) -> Problem {
-        let worker = self.agent.worker(session);
-        if let Some(worker) = worker
-            && worker.attach(id, false).await.is_some()
-        {
+        if self.runtimes.join(session, id, false).await.is_some() {
             return Problem::new(
                 ProblemCode::DatabaseUnavailable,
                 "the step has ended, but its record could not be written yet; try again",
