@@ -26,9 +26,6 @@ use serde::de::DeserializeOwned;
 use crate::link::{AgentLink, Answered, Call, CallError, Caller, Frames, PassedOn};
 use crate::trace::{REQUEST_ID_HEADER, TRACEPARENT_HEADER};
 
-/// How long idle connections are kept: shorter than servers commonly do, so that a request rarely
-/// meets a connection that is being closed.
-const POOL_IDLE: Duration = Duration::from_secs(15);
 /// Largest answer that is read whole. Step answers carry two views of 64 KiB, escaped.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
@@ -41,6 +38,9 @@ pub struct AgentTimes {
     pub answer: Duration,
     /// For an interpreter to be started.
     pub ready: Duration,
+    /// How long idle connections are kept: shorter than servers commonly do, so that a request
+    /// rarely meets a connection that is being closed. Zero: not at all.
+    pub idle: Duration,
 }
 
 impl Default for AgentTimes {
@@ -49,6 +49,7 @@ impl Default for AgentTimes {
             connect: Duration::from_secs(2),
             answer: Duration::from_secs(5),
             ready: Duration::from_secs(60),
+            idle: Duration::from_secs(15),
         }
     }
 }
@@ -67,7 +68,8 @@ impl Connections {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(times.connect));
         let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
+            .pool_idle_timeout(times.idle)
+            .pool_max_idle_per_host(if times.idle.is_zero() { 0 } else { usize::MAX })
             .pool_timer(TokioTimer::new())
             .build(connector);
         Self { client, times }

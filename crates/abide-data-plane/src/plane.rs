@@ -1,6 +1,8 @@
 //! The data plane as functions: sessions and steps in, problems or answers out. No HTTP in it.
 
+mod exchange;
 mod problems;
+mod questions;
 mod sessions;
 mod steps;
 mod streams;
