@@ -131,9 +131,8 @@ impl Sealer {
     /// # Errors
     /// [`SealError::Open`], which does not say what is wrong with it.
     pub fn open(&self, session: &str, sealed: &[u8]) -> Result<String, SealError> {
-        let sealed = match sealed.split_first() {
-            Some((&VERSION, sealed)) => sealed,
-            _ => return Err(SealError::Open),
+        let Some((&VERSION, sealed)) = sealed.split_first() else {
+            return Err(SealError::Open);
         };
         let (nonce, ciphertext) = sealed
             .split_first_chunk::<NONCE_BYTES>()

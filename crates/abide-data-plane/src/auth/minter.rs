@@ -19,15 +19,17 @@ pub struct Minter {
 }
 
 enum Source {
-    Signed {
-        signer: Signer,
-        issuer: Option<String>,
-        audience: Option<String>,
-        subject: String,
-        /// The last token and when to make the next one.
-        last: Mutex<Option<(String, Timestamp)>>,
-    },
+    Signed(Box<Signed>),
     Key(String),
+}
+
+struct Signed {
+    signer: Signer,
+    issuer: Option<String>,
+    audience: Option<String>,
+    subject: String,
+    /// The last header and when to make the next one.
+    last: Mutex<Option<(String, Timestamp)>>,
 }
 
 #[derive(Serialize)]
@@ -51,13 +53,13 @@ impl Minter {
         subject: &str,
     ) -> Self {
         Self {
-            source: Source::Signed {
+            source: Source::Signed(Box::new(Signed {
                 signer: Signer::new(secret),
                 issuer,
                 audience,
                 subject: subject.to_owned(),
                 last: Mutex::new(None),
-            },
+            })),
         }
     }
 
@@ -75,17 +77,16 @@ impl Minter {
 
     /// The same at another time.
     pub fn authorization_at(&self, now: Timestamp) -> String {
-        let (signer, issuer, audience, subject, last) = match &self.source {
-            Source::Key(key) => return format!("Bearer {key}"),
-            Source::Signed {
-                signer,
-                issuer,
-                audience,
-                subject,
-                last,
-            } => (signer, issuer, audience, subject, last),
-        };
-        let mut last = last.lock();
+        match &self.source {
+            Source::Key(key) => format!("Bearer {key}"),
+            Source::Signed(signed) => signed.authorization(now),
+        }
+    }
+}
+
+impl Signed {
+    fn authorization(&self, now: Timestamp) -> String {
+        let mut last = self.last.lock();
         if let Some((header, renew_at)) = &*last
             && now < *renew_at
         {
@@ -97,12 +98,12 @@ impl Minter {
         let claims = Claims {
             iat: seconds(now),
             exp: seconds(expires),
-            iss: issuer.as_deref(),
-            aud: audience.as_deref(),
-            sub: subject,
+            iss: self.issuer.as_deref(),
+            aud: self.audience.as_deref(),
+            sub: &self.subject,
         };
         // Nothing in these claims can fail to be written.
-        let token = signer.sign(&claims).unwrap_or_default();
+        let token = self.signer.sign(&claims).unwrap_or_default();
         let header = format!("Bearer {token}");
         *last = Some((header.clone(), expires.plus_seconds(-RENEW_SECONDS)));
         header
@@ -112,7 +113,7 @@ impl Minter {
 impl std::fmt::Debug for Minter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match self.source {
-            Source::Signed { .. } => "signed",
+            Source::Signed(_) => "signed",
             Source::Key(_) => "opaque",
         };
         f.debug_tuple("Minter").field(&kind).finish()
