@@ -273,7 +273,11 @@ fn a_tree_goes_with_everything_in_it() {
     for name in ["shut", "a/b/shut"] {
         fs::create_dir_all(scratch.join(name).join("in/in")).unwrap();
         fs::write(scratch.join(name).join("file"), "x").unwrap();
-        fs::set_permissions(scratch.join(name).join("in"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(
+            scratch.join(name).join("in"),
+            fs::Permissions::from_mode(0o000),
+        )
+        .unwrap();
         fs::set_permissions(scratch.join(name), fs::Permissions::from_mode(0o500)).unwrap();
     }
     assert!(place.root.remove("scratch/s1").unwrap());
