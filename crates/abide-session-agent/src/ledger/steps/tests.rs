@@ -118,12 +118,17 @@ fn old_outcomes_leave_and_their_ids_stay() {
 fn large_outcomes_leave_by_size() {
     let dir = tempfile::tempdir().unwrap();
     let mut steps = Steps::open(dir.path()).unwrap();
-    let large = vec![b'x'; 60_000];
-    for n in 0..2 * KEEP - 1 {
+    // No text, which takes twice as many bytes.
+    let large = vec![0xff; 60_000];
+    let many = 290;
+    for n in 0..many {
         steps.accept(step(n), None).unwrap();
         steps.finish(&step(n), &outcome(&step(n), &large)).unwrap();
-        assert!(steps.len <= 2 * KEEP_BYTES + 200_000, "{}", steps.len);
+        assert!(steps.len <= 2 * KEEP_BYTES, "{}", steps.len);
     }
-    let last = ended(&steps, 2 * KEEP - 2);
-    assert_eq!(last.stdout.bytes, 60_000);
+    assert!(steps.full.len() < KEEP, "{}", steps.full.len());
+    let last = ended(&steps, many - 1);
+    assert_eq!((last.stdout.bytes, last.stdout.omitted()), (60_000, 0));
+    let first = ended(&steps, 0);
+    assert_eq!(first.stdout.omitted(), 60_000, "said to be left out");
 }
