@@ -1,6 +1,7 @@
 //! Where sessions run: the session agents that this data plane may place sessions on.
 
 mod fixed;
+mod launched;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use abide_model::AuthMode;
 
 pub use fixed::FixedRuntime;
+pub use launched::{LaunchConfig, LaunchedRuntime};
 
 use crate::error::DataPlaneError;
 use crate::link::AgentLink;

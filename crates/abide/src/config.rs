@@ -16,10 +16,6 @@ pub(crate) use address::ListenAddress;
 pub(crate) use base_url::BaseUrl;
 pub(crate) use layers::{Environment, Flags, Origin};
 use layers::{File, Layers};
-#[allow(
-    unused_imports,
-    reason = "for the commands of the planes, which come next"
-)]
 pub(crate) use planes::{AgentSource, Registry};
 pub(crate) use value::{ByteSize, Exactly, Hosts, LogFormat, Span, Synchronous, Value};
 

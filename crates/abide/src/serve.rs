@@ -3,6 +3,7 @@
 //! Config, lock, store, session agent, control plane, listeners; then serve until told to stop,
 //! and drain.
 
+pub(crate) mod data_plane;
 mod files;
 mod listen;
 mod logging;
