@@ -1,5 +1,7 @@
 //! Words that must not be committed, each with the reason; exceptions are data.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
@@ -65,6 +67,8 @@ const SLEEP: &str = "a sleep is too short on a busy machine and too long on an i
 struct Exception {
     path: String,
     word: String,
+    /// The pieces of lines in which it is meant.
+    code: Vec<String>,
     reason: String,
 }
 
@@ -81,7 +85,7 @@ pub(super) fn check(tree: &Tree) -> Result<Vec<Finding>> {
             .with_context(|| format!("cannot parse {EXCEPTIONS}"))?,
         None => Exceptions::default(),
     };
-    let mut unused: Vec<&Exception> = exceptions.exception.iter().collect();
+    let mut used = BTreeSet::new();
     let mut findings = Vec::new();
     for source in tree
         .sources()
@@ -90,16 +94,22 @@ pub(super) fn check(tree: &Tree) -> Result<Vec<Finding>> {
     {
         for word in WORDS.iter().filter(|word| (word.scope)(source)) {
             let text = word.parts.concat();
-            let allows = |it: &Exception| it.path == source.path && it.word == text;
-            if exceptions.exception.iter().any(allows) {
-                if source.text.contains(&text) {
-                    unused.retain(|it| !allows(it));
+            let allowed: Vec<(&str, &str)> = exceptions
+                .exception
+                .iter()
+                .filter(|it| it.path == source.path && it.word == text)
+                .flat_map(|it| it.code.iter().map(|code| (it.path.as_str(), code.as_str())))
+                .collect();
+            for (line, written) in source.lines().filter(|(_, line)| line.contains(&text)) {
+                let mut rest = written.to_owned();
+                for place in allowed.iter().filter(|(_, code)| written.contains(code)) {
+                    used.insert(*place);
+                    rest = rest.replace(place.1, "");
                 }
-                continue;
-            }
-            for (line, _) in source.lines().filter(|(_, line)| line.contains(&text)) {
-                let place = format!("{}:{line}", source.path);
-                findings.push(Finding::new(place, format!("`{text}`: {}", word.reason)));
+                if rest.contains(&text) {
+                    let place = format!("{}:{line}", source.path);
+                    findings.push(Finding::new(place, format!("`{text}`: {}", word.reason)));
+                }
             }
         }
         for path in machine_paths(tree) {
@@ -110,16 +120,19 @@ pub(super) fn check(tree: &Tree) -> Result<Vec<Finding>> {
         }
     }
     for exception in &exceptions.exception {
+        let Exception { path, word, .. } = exception;
         if exception.reason.trim().is_empty() {
-            findings.push(Finding::new(
-                EXCEPTIONS,
-                format!("say why {} may", exception.path),
-            ));
+            findings.push(Finding::new(EXCEPTIONS, format!("say why {path} may")));
         }
-    }
-    for exception in unused {
-        let what = format!("{} has no `{}` any more", exception.path, exception.word);
-        findings.push(Finding::new(EXCEPTIONS, what));
+        for code in &exception.code {
+            if !code.contains(word) {
+                let what = format!("{code:?} lacks the word `{word}`, for {path}");
+                findings.push(Finding::new(EXCEPTIONS, what));
+            } else if !used.contains(&(path.as_str(), code.as_str())) {
+                let what = format!("{path} has no `{code}` any more");
+                findings.push(Finding::new(EXCEPTIONS, what));
+            }
+        }
     }
     Ok(findings)
 }
@@ -174,16 +187,25 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_must_be_used_and_reasoned() {
+    fn exceptions_are_pieces_of_lines_and_must_be_used_and_reasoned() {
         let sleep = ["time.", "sleep("].concat();
         let list = format!(
-            "[[exception]]\npath = \"a/tests/b.py\"\nword = \"{sleep}\"\nreason = \"paces\"\n\
-             [[exception]]\npath = \"a/tests/c.py\"\nword = \"{sleep}\"\nreason = \"\"\n"
+            "[[exception]]\npath = \"a/tests/b.py\"\nword = \"{sleep}\"\n\
+             code = ['run(\"{sleep}1)\")', '{sleep}7)', '1)']\nreason = \"given to a step\"\n\
+             [[exception]]\npath = \"a/tests/c.py\"\nword = \"{sleep}\"\n\
+             code = ['{sleep}2)']\nreason = \"\"\n"
         );
-        let files = [("a/tests/b.py", sleep.as_str()), (EXCEPTIONS, &list)];
+        let code = format!(
+            "run(\"{sleep}1)\")\n{sleep}1)\nrun(\"{sleep}1)\"); {sleep}1)\nrun(\"{sleep}1)\")\n"
+        );
+        let files = [("a/tests/b.py", code.as_str()), (EXCEPTIONS, &list)];
         let expected = [
-            "xtask/forbidden-words.toml: say why a/tests/c.py may".to_owned(),
-            format!("xtask/forbidden-words.toml: a/tests/c.py has no `{sleep}` any more"),
+            format!("a/tests/b.py:2: `{sleep}`: {SLEEP}"),
+            format!("a/tests/b.py:3: `{sleep}`: {SLEEP}"),
+            format!("{EXCEPTIONS}: a/tests/b.py has no `{sleep}7)` any more"),
+            format!("{EXCEPTIONS}: \"1)\" lacks the word `{sleep}`, for a/tests/b.py"),
+            format!("{EXCEPTIONS}: say why a/tests/c.py may"),
+            format!("{EXCEPTIONS}: a/tests/c.py has no `{sleep}2)` any more"),
         ];
         assert_eq!(found(check, &files), expected);
     }

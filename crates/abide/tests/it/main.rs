@@ -7,6 +7,7 @@ mod api;
 mod completions;
 mod offline;
 mod online;
+mod packets;
 mod pages;
 mod session_agent;
 mod survival;
