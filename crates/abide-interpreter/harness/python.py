@@ -55,6 +55,7 @@ class _State:
     sources = {}
     sources_size = 0
     loop = None
+    # An expression's tree, to put another node into; no need to import `_ast`.
     expression = None
     displays = None
     budget = 0
@@ -221,9 +222,6 @@ def _execute(code):
     tree = compile(code, name, "exec", ONLY_AST | flags, True)
     last = None
     if tree.body and type(tree.body[-1]).__name__ == "Expr":
-        # An expression's own tree around the node; no need to import `_ast`.
-        if S.expression is None:
-            S.expression = compile("0", name, "eval", ONLY_AST, True)
         last = S.expression
         last.body = tree.body.pop().value
     namespace = S.main.__dict__
@@ -522,6 +520,9 @@ def _main():
         _field("version", version.encode()),
         _field("pid", str(S.pid).encode()),
     ))
+    # The first compile() makes the types of the syntax tree, for a millisecond: now rather than in
+    # the first step, which may be a while away.
+    S.expression = compile("0", HARNESS_FILE, "eval", ONLY_AST, True)
     while True:
         payload = _receive()
         if payload is None:

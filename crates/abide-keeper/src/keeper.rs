@@ -214,8 +214,10 @@ impl Keeper {
         let listener = listen(dir).map_err(StartError::Listen)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(descriptors)?;
         let signals = setup::signal_descriptor()?;
-        let oom = OomCounters::read();
         let program = program::start(&spec, reserved, umask)?;
+        // From here on the program starts while the rest is set up. Nothing is killed for want of
+        // memory before it has any.
+        let oom = OomCounters::read();
 
         let pid = |pid: rustix::process::Pid| ProcessStamp::of(pid.as_raw_nonzero().get());
         let child = pid(program.pid).ok_or(StartError::ProgramGone)?;

@@ -2,22 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-/// Counters of such kills, taken before the program started.
+/// Counters of such kills, taken when the program was started.
 #[derive(Debug)]
 pub(super) struct OomCounters {
     /// The memory cgroup's counter, when there is one: it counts this worker's cgroup only.
     cgroup: Option<(PathBuf, u64)>,
-    /// The whole machine's.
+    /// The whole machine's, when that is all there is.
     machine: u64,
 }
 
 impl OomCounters {
     pub(super) fn read() -> Self {
         let cgroup = cgroup_file().and_then(|path| Some((path.clone(), counter(&path)?)));
-        Self {
-            cgroup,
-            machine: machine_counter(),
-        }
+        let machine = match cgroup {
+            Some(_) => 0,
+            None => machine_counter(),
+        };
+        Self { cgroup, machine }
     }
 
     /// Whether there was such a kill since. Only when no cgroup counts for us the machine's
