@@ -26,6 +26,9 @@ pub struct AgentConfig {
     pub python: Option<PathBuf>,
     /// A Node other than the one on `PATH`.
     pub node: Option<PathBuf>,
+    /// Descriptors that user code may open before it raises the limit itself; as many as the agent
+    /// may if `None`.
+    pub open_files: Option<u64>,
     /// The environment of user code, complete: nothing else is passed on.
     pub environment: Vec<(String, String)>,
 }

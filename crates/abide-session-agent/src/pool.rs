@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use abide_interpreter::{FromHarness, Interpreter};
-use abide_keeper::{Io, KeeperClient, KeeperSpec, Lifecycle, Message, Tag};
+use abide_keeper::{Io, KeeperClient, KeeperSpec, Lifecycle, Limit, LimitedResource, Message, Tag};
 use abide_model::{Runtime, WorkerId};
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Notify, OnceCell};
 use tracing::{info, warn};
 
@@ -242,7 +243,7 @@ fn start_keeper(
         env,
         uid: None,
         gid: None,
-        limits: Vec::new(),
+        limits: limits(config),
         journal_bytes: config.journal_bytes,
         hang_up_grace_ms: HANG_UP_GRACE_MS,
         terminate_grace_ms: TERMINATE_GRACE_MS,
@@ -252,6 +253,15 @@ fn start_keeper(
         abide_keeper::launch(&config.keeper_exe, &["keeper"], dir, &spec).map_err(with_causes)?;
     launched.wait_ready().map_err(with_causes)?;
     KeeperClient::connect(dir).map_err(with_causes)
+}
+
+fn limits(config: &AgentConfig) -> Vec<Limit> {
+    let open_files = config.open_files.map(|soft| Limit {
+        resource: LimitedResource::OpenFiles,
+        soft: Some(soft),
+        hard: getrlimit(Resource::Nofile).maximum,
+    });
+    open_files.into_iter().collect()
 }
 
 /// Waits for the harness to say that it is ready.

@@ -19,6 +19,7 @@ use abide_model::Timestamp;
 use abide_session_agent::{AgentConfig, SessionAgent, Tasks, crash_points};
 use abide_store::{Store, StoreOptions};
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::info;
 
 use crate::commands::up::UpArgs;
@@ -56,6 +57,20 @@ fn passed_on(environment: &Environment) -> Vec<(String, String)> {
         Some(((*name).to_owned(), value))
     };
     PASSED_ON.iter().filter_map(named).collect()
+}
+
+/// Lets this process open as many files as the system allows: a session takes about five. Answers
+/// what was allowed before, which is what programs that it starts are to have.
+fn raise_open_files() -> Option<u64> {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
+    before.current
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -187,6 +202,7 @@ fn agent_config(
         warm_node: config.warm_node as usize,
         python: config.python.clone(),
         node: config.node.clone(),
+        open_files: raise_open_files(),
         environment,
     })
 }

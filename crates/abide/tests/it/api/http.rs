@@ -28,7 +28,11 @@ impl Api {
         let options = settings
             .iter()
             .fold(options, |options, setting| options.set(setting));
-        let server = TestServer::start(options).unwrap();
+        Self::of(TestServer::start(options).unwrap())
+    }
+
+    /// This server.
+    pub(crate) fn of(server: TestServer) -> Self {
         Self {
             key: server.key().unwrap(),
             server,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use abide_control_plane::METRIC_NAMES;
 use abide_model::ProblemCode;
+use abide_testkit::{ServerOptions, TestServer};
 use serde_json::{Value, json};
 
 use super::http::{Answer, Api};
@@ -211,4 +212,30 @@ fn log_lines_are_json_with_request_ids() {
     }
     let key = std::fs::read_to_string(place.data_dir().join("key")).unwrap();
     assert!(!log.contains(key.trim()), "the key is not logged");
+}
+
+#[tokio::test]
+async fn the_server_may_open_many_files_and_programs_as_many_as_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let few = directory.path().join("abide-with-few-files");
+    let exe = env!("CARGO_BIN_EXE_abide");
+    std::fs::write(
+        &few,
+        format!("#!/bin/sh\nulimit -Sn 200\nexec '{exe}' \"$@\"\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&few, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let api = Api::of(TestServer::start(ServerOptions::new(&few)).unwrap());
+    let path = api.session(json!({})).await;
+    let code = "import resource; resource.getrlimit(resource.RLIMIT_NOFILE)[0]";
+    let step = api.run(&path, code).await;
+    assert_eq!(step["result"]["text"], "200");
+    let limits = format!("/proc/{}/limits", api.server.pid().unwrap());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let mut numbers = open_files.unwrap().split_whitespace().skip(3);
+    assert_eq!(numbers.next(), numbers.next(), "soft and hard limit");
 }
