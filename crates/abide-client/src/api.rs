@@ -7,5 +7,5 @@ mod sessions;
 mod steps;
 
 pub use events::EventQuery;
-pub use server::{ServerStatus, ShutdownWorkers, WarmCounts};
-pub use sessions::{CreateSession, ListSessions, SessionPage, UpdateSession};
+pub use server::ShutdownWorkers;
+pub use sessions::{ListSessions, SessionPage};

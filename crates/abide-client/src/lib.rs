@@ -15,10 +15,7 @@ mod resume;
 mod sse;
 mod step_stream;
 
-pub use api::{
-    CreateSession, EventQuery, ListSessions, ServerStatus, SessionPage, ShutdownWorkers,
-    UpdateSession, WarmCounts,
-};
+pub use api::{EventQuery, ListSessions, SessionPage, ShutdownWorkers};
 pub use client::Client;
 pub use error::Error;
 pub use events::EventStream;

@@ -12,6 +12,7 @@ mod json;
 mod plane;
 mod problem;
 mod runtime;
+mod server;
 mod session;
 mod step;
 mod timestamp;
@@ -28,9 +29,10 @@ pub use plane::{
 };
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use runtime::{Runtime, UnknownRuntime};
+pub use server::{ServerStatus, WarmCounts};
 pub use session::{
-    NewSession, RuntimeBackend, Session, SessionChanges, SessionFilter, SessionStatus, Workspace,
-    WorkspaceKind,
+    CreateSession, NewSession, RuntimeBackend, Session, SessionChanges, SessionFilter,
+    SessionStatus, UpdateSession, Workspace, WorkspaceKind,
 };
 pub use step::{
     MimeBundle, NewStep, OutputView, Step, StepError, StepFilter, StepOutcome, StepResult,

@@ -105,6 +105,65 @@ impl Session {
     }
 }
 
+/// What to create a session with (`POST /sessions`); everything has a default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CreateSession {
+    /// A registered agent; the tenant's default agent if absent. Alias `agentId`, which may also
+    /// be a label of the caller's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+    /// Free text, at most 100 characters; `conversation` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_type: Option<String>,
+    /// `{}` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub context: Option<JsonObject>,
+    /// Where the client says the session runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_backend: Option<RuntimeBackend>,
+    /// `{}` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub runtime_metadata: Option<JsonObject>,
+    /// `python` (default, alias `python3`) or `node` (alias `javascript`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+    /// A unique name to address the session by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Seconds until it expires; never by default. Alias `ttlSeconds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<i64>,
+    /// An absolute path of an existing directory, or `{"kind": "scratch"}` (default).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub workspace: Option<String>,
+    /// The client's own id for the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+}
+
+/// What to change in a session (`PATCH /sessions/{id}`); what is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UpdateSession {
+    /// Any status may follow any other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<SessionStatus>,
+    /// Replaces the stored context whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub context: Option<JsonObject>,
+    /// Replaces the stored checkpoint whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub checkpoint: Option<JsonObject>,
+    /// Replaces the stored metadata whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub runtime_metadata: Option<JsonObject>,
+}
+
 /// What the store needs to create a session.
 #[derive(Debug, Clone)]
 pub struct NewSession {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use abide_client::{Client, CreateSession, Locate};
-use abide_model::{ProblemCode, Runtime, Session, SessionId, Timestamp};
+use abide_client::{Client, Locate};
+use abide_model::{CreateSession, ProblemCode, Runtime, Session, SessionId, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};

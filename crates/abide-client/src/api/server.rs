@@ -1,48 +1,9 @@
 //! The server itself.
 
-use std::path::PathBuf;
-
-use abide_model::Timestamp;
+use abide_model::ServerStatus;
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
 
 use crate::{Client, Error};
-
-/// What a server says about itself (`GET /status`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerStatus {
-    /// Version of the binary.
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// Where it keeps everything.
-    pub data_dir: PathBuf,
-    /// Where it listens.
-    pub url: String,
-    /// Sessions in the database.
-    pub sessions: u64,
-    /// Interpreters that are alive in sessions.
-    pub live_interpreters: u64,
-    /// Steps that are running.
-    pub running_steps: u64,
-    /// Steps that wait.
-    pub queued_steps: u64,
-    /// Idle interpreters that wait for a session.
-    pub warm: WarmCounts,
-}
-
-/// Idle interpreters by language.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WarmCounts {
-    /// Python.
-    #[serde(default)]
-    pub python: u64,
-    /// Node.
-    #[serde(default)]
-    pub node: u64,
-}
 
 /// What becomes of the workers when their server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,64 +1,11 @@
 //! `/sessions`
 
 use abide_model::{
-    AgentId, JsonObject, Runtime, RuntimeBackend, Session, SessionId, SessionStatus, Worker,
+    AgentId, CreateSession, Session, SessionId, SessionStatus, UpdateSession, Worker,
 };
 use reqwest::Method;
-use serde::Serialize;
 
 use crate::{Client, Error, Output, OutputFrom, OutputStream};
-
-/// What to create a session with; everything has a default.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct CreateSession {
-    /// Owner; the default agent without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent_id: Option<AgentId>,
-    /// The client's own id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<SessionId>,
-    /// Free text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_type: Option<String>,
-    /// Unique name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Which interpreter; Python by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime: Option<Runtime>,
-    /// Absolute path of an existing directory; a scratch directory without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workspace: Option<String>,
-    /// Seconds until it expires; never without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl_seconds: Option<i64>,
-    /// Free-form.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub context: Option<JsonObject>,
-    /// Informative.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime_backend: Option<RuntimeBackend>,
-    /// Free-form.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime_metadata: Option<JsonObject>,
-}
-
-/// What to change in a session; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct UpdateSession {
-    /// New status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<SessionStatus>,
-    /// Replaces the context whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub context: Option<JsonObject>,
-    /// Replaces the checkpoint whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<JsonObject>,
-    /// Replaces the metadata whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime_metadata: Option<JsonObject>,
-}
 
 /// Which sessions to list.
 #[derive(Debug, Clone, Default)]

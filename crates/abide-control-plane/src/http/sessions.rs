@@ -46,46 +46,13 @@ pub(super) async fn session_id(app: &App, text: &str) -> Result<SessionId, Probl
     named.map(|session| session.id).ok_or(invalid)
 }
 
-/// What `POST /sessions` takes. Every field is optional.
-#[derive(utoipa::ToSchema)]
-#[expect(
-    dead_code,
-    reason = "documents the fields that `create` reads one by one"
-)]
-struct CreateSessionBody {
-    /// A registered agent; the tenant's default agent if absent. Alias `agentId`, which may also
-    /// be a label of the caller's own.
-    agent_id: Option<AgentId>,
-    /// Free text, at most 100 characters; `conversation` by default.
-    session_type: Option<String>,
-    /// `{}` by default.
-    #[schema(value_type = Option<Object>)]
-    context: Option<()>,
-    /// Where the client says the session runs.
-    runtime_backend: Option<RuntimeBackend>,
-    /// `{}` by default.
-    #[schema(value_type = Option<Object>)]
-    runtime_metadata: Option<()>,
-    /// `python` (default, alias `python3`) or `node` (alias `javascript`).
-    runtime: Option<Runtime>,
-    /// A unique name to address the session by.
-    name: Option<String>,
-    /// Seconds until it expires; never by default. Alias `ttlSeconds`.
-    ttl_seconds: Option<i64>,
-    /// An absolute path of an existing directory, or `{"kind": "scratch"}` (default).
-    #[schema(value_type = Option<Object>)]
-    workspace: Option<()>,
-    /// The client's own id for the session.
-    session_id: Option<SessionId>,
-}
-
 /// Create a session
 ///
 /// The record only: its interpreter is started by the first step. With an `Idempotency-Key`
 /// header a repetition answers with the session that the first request created.
 #[utoipa::path(
     post, path = "/sessions", tag = "sessions",
-    request_body(content = CreateSessionBody, content_type = "application/json"),
+    request_body(content = abide_model::CreateSession, content_type = "application/json"),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless")),
     responses(
         (status = 201, description = "Created", body = Session),
@@ -284,33 +251,13 @@ async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Ses
     Ok(Json(app.session(session_id(&app, &id).await?).await?))
 }
 
-/// What `PATCH /sessions/{session_id}` takes. What is absent or `null` stays.
-#[derive(utoipa::ToSchema)]
-#[expect(
-    dead_code,
-    reason = "documents the fields that `update` reads one by one"
-)]
-struct UpdateSessionBody {
-    /// Any status may follow any other.
-    status: Option<SessionStatus>,
-    /// Replaces the stored context whole.
-    #[schema(value_type = Option<Object>)]
-    context: Option<()>,
-    /// Replaces the stored checkpoint whole.
-    #[schema(value_type = Option<Object>)]
-    checkpoint: Option<()>,
-    /// Replaces the stored metadata whole.
-    #[schema(value_type = Option<Object>)]
-    runtime_metadata: Option<()>,
-}
-
 /// Change a session
 ///
 /// Each given field replaces the stored one whole; `null` leaves it alone.
 #[utoipa::path(
     patch, path = "/sessions/{session_id}", tag = "sessions",
     params(("session_id" = String, Path, description = "The session's id or name")),
-    request_body(content = UpdateSessionBody, content_type = "application/json"),
+    request_body(content = abide_model::UpdateSession, content_type = "application/json"),
     responses(
         (status = 200, description = "The session after the change", body = Session),
         (status = 404, description = "`session_not_found`", body = Problem),

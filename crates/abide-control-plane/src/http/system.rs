@@ -1,11 +1,10 @@
 //! Health, status, documentation and shutdown.
 
-use abide_model::{Problem, Timestamp};
+use abide_model::{Problem, ServerStatus, WarmCounts};
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -131,57 +130,24 @@ async fn docs() -> Response {
     Html(include_str!("../../assets/docs.html")).into_response()
 }
 
-/// What the server is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-struct Status {
-    /// Of Abide.
-    version: String,
-    /// Of the server's process.
-    pid: u32,
-    /// Since when it runs.
-    #[schema(value_type = String, format = DateTime)]
-    started_at: Timestamp,
-    /// Where its files are.
-    data_dir: String,
-    /// Its base URL.
-    url: String,
-    /// Sessions stored.
-    sessions: u64,
-    /// Interpreters that belong to sessions.
-    live_interpreters: usize,
-    /// Interpreters at work.
-    running_steps: usize,
-    /// Steps that wait behind others.
-    queued_steps: usize,
-    /// Idle interpreters.
-    warm: Warm,
-}
-
-/// Idle interpreters by language.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-struct Warm {
-    python: usize,
-    node: usize,
-}
-
 /// What the server is doing
 #[utoipa::path(get, path = "/status", tag = "system",
-    responses((status = 200, description = "Status", body = Status)))]
-async fn status(State(app): State<App>) -> Answer<Json<Status>> {
+    responses((status = 200, description = "Status", body = ServerStatus)))]
+async fn status(State(app): State<App>) -> Answer<Json<ServerStatus>> {
     let counts = app.runtimes.counts();
-    Ok(Json(Status {
+    Ok(Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started_at: app.started_at,
-        data_dir: app.config.data_dir.display().to_string(),
+        data_dir: app.config.data_dir.clone(),
         url: app.config.url.clone(),
         sessions: app.store.count_sessions().await?,
-        live_interpreters: counts.interpreters,
-        running_steps: counts.running_steps,
-        queued_steps: counts.queued_steps,
-        warm: Warm {
-            python: counts.warm_python,
-            node: counts.warm_node,
+        live_interpreters: counts.interpreters as u64,
+        running_steps: counts.running_steps as u64,
+        queued_steps: counts.queued_steps as u64,
+        warm: WarmCounts {
+            python: counts.warm_python as u64,
+            node: counts.warm_node as u64,
         },
     }))
 }

@@ -2,8 +2,7 @@
 
 use std::io::Read as _;
 
-use abide_client::UpdateSession;
-use abide_model::JsonObject;
+use abide_model::{JsonObject, UpdateSession};
 use clap::{Args, Subcommand};
 
 use super::App;

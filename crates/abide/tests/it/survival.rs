@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 
-use abide_client::{Client, CreateSession, EventQuery, OutputFrom};
-use abide_model::{ProblemCode, SessionId, SessionStatus, StepId, StepStatus, SubmitStep};
+use abide_client::{Client, EventQuery, OutputFrom};
+use abide_model::{
+    CreateSession, ProblemCode, SessionId, SessionStatus, StepId, StepStatus, SubmitStep,
+};
 use abide_testkit::{ServerOptions, TestServer, processes_of_worker_dir};
 use tokio::sync::watch;
 
