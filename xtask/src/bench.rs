@@ -10,6 +10,7 @@ mod http;
 mod idle;
 mod jupyter;
 mod memory;
+mod planes;
 mod process;
 mod python;
 mod records;
@@ -18,6 +19,7 @@ mod restart;
 mod row;
 mod server;
 mod sessions;
+mod stack;
 mod statistics;
 mod steps;
 mod stream;
@@ -54,6 +56,10 @@ fn rows() -> Vec<Row> {
         memory::node(),
         idle::sessions(),
         crash::noticed(),
+        planes::cost(),
+        planes::throughput(),
+        planes::idle(),
+        planes::recovery(),
         records::get(),
         records::patch(),
         records::create_session(),

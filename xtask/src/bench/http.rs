@@ -53,6 +53,11 @@ impl Connection {
         })
     }
 
+    /// Has every request from now on carry one more header.
+    pub(super) fn add_header(&mut self, name: &str, value: &str) {
+        self.common += &format!("{name}: {value}\r\n");
+    }
+
     /// The bytes of a request; made beforehand where a request is sent many times.
     pub(super) fn request(&self, method: &str, path: &str, accept: &str, body: &str) -> Vec<u8> {
         let content = if body.is_empty() {
