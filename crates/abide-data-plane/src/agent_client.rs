@@ -161,8 +161,12 @@ impl AgentClient {
             return Ok(response);
         }
         let status = response.status();
+        let boot_id = boot_id(&response);
         let body = self.whole(response).await?;
-        Err(CallError::Refused(Box::new(problem(status, &body))))
+        Err(CallError::Refused {
+            problem: Box::new(problem(status, &body)),
+            boot_id,
+        })
     }
 
     async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, CallError> {

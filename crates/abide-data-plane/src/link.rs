@@ -19,7 +19,7 @@ pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send 
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No byte of the request got there.
-    #[error("cannot connect to the session agent at {endpoint}")]
+    #[error("cannot connect to {endpoint}")]
     Connect {
         /// Base URL.
         endpoint: String,
@@ -29,7 +29,7 @@ pub enum CallError {
     },
     /// The connection broke, or the answer made no sense or did not come, after bytes may have got
     /// there.
-    #[error("the exchange with the session agent at {endpoint} broke off")]
+    #[error("the exchange with {endpoint} broke off")]
     Broke {
         /// Base URL.
         endpoint: String,
@@ -38,8 +38,13 @@ pub enum CallError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The agent understood, and did nothing.
-    #[error("the session agent refused: {}", .0.message)]
-    Refused(Box<Problem>),
+    #[error("refused: {}", problem.message)]
+    Refused {
+        /// What it said.
+        problem: Box<Problem>,
+        /// Its boot id; empty if it did not say.
+        boot_id: String,
+    },
 }
 
 /// An answer, and whose it is.
@@ -162,7 +167,7 @@ impl CallError {
     /// The code of a refusal.
     pub fn code(&self) -> Option<&str> {
         match self {
-            Self::Refused(problem) => Some(&problem.code),
+            Self::Refused { problem, .. } => Some(&problem.code),
             Self::Connect { .. } | Self::Broke { .. } => None,
         }
     }

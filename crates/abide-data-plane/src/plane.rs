@@ -231,7 +231,7 @@ impl DataPlane {
             let again = match &error {
                 CallError::Connect { .. } => true,
                 CallError::Broke { .. } => repeat_broken,
-                CallError::Refused(problem) => problem.code == "shutting_down",
+                CallError::Refused { problem, .. } => problem.code == "shutting_down",
             };
             if !again || attempt >= SEND_ATTEMPTS {
                 return Err(error);

@@ -67,7 +67,7 @@ impl DataPlane {
             let since = self.now();
             match runtime.link.sessions().await {
                 Ok(listed) => self.compare(&runtime, listed, since).await?,
-                Err(CallError::Refused(_)) => self.ask_one_by_one(&runtime).await?,
+                Err(CallError::Refused { .. }) => self.ask_one_by_one(&runtime).await?,
                 Err(error) => {
                     warn!(runtime_id = %runtime.id, error = %error.chain(), "cannot be compared");
                 }
@@ -217,7 +217,7 @@ impl DataPlane {
                     self.note_exits(&answered.value, &mut after).await;
                 }
                 Ok(answered) => self.note_exits(&answered.value, &mut after).await,
-                Err(CallError::Refused(problem)) if problem.code != "shutting_down" => {
+                Err(CallError::Refused { problem, .. }) if problem.code != "shutting_down" => {
                     info!(runtime_id, code = %problem.code, "does not tell of exits");
                     return;
                 }

@@ -12,7 +12,12 @@
 //! ```
 //!
 //! Two rules hold whatever happens: once the bytes of a step may have reached a runtime they are
-//! never sent again, and every step gets exactly one answer.
+//! not sent again, and every step gets exactly one answer.
+//!
+//! The first has one way out, which is no exception. Each step is sent to one boot id. When the
+//! runtime comes back under another one, with the session's interpreter and without the step, then
+//! the bytes came to nothing: the process they were meant for is gone and has not recorded them,
+//! and whatever still carries them will be refused for the old boot id.
 
 use std::time::Duration;
 
@@ -76,7 +81,10 @@ pub enum Event {
     /// The step is there and goes on.
     Unfinished,
     /// The session's runtime does not know the step.
-    NoStep,
+    NoStep {
+        /// The runtime that says so; empty if it did not tell.
+        boot_id: String,
+    },
     /// The runtime was restarted and did nothing.
     OtherBoot,
     /// The runtime does not know the session.
@@ -193,8 +201,8 @@ pub struct Patience {
 #[derive(Debug)]
 pub struct StepRouting {
     patience: Patience,
-    /// The bytes may have got there.
-    sent: bool,
+    /// Where the bytes may have got to.
+    sent: Option<Way>,
     /// The route was read from the store.
     fresh: bool,
     /// The way that is taken.
@@ -231,7 +239,7 @@ impl StepRouting {
     pub fn new(patience: Patience) -> Self {
         Self {
             patience,
-            sent: false,
+            sent: None,
             fresh: false,
             way: None,
             otherwise: None,
@@ -273,7 +281,9 @@ impl StepRouting {
             Event::Unreached => self.unreached(now),
             Event::Broke => {
                 // Before anything else: from here on it is never sent again.
-                self.sent |= self.doing == Doing::Send;
+                if self.doing == Doing::Send {
+                    self.sent.clone_from(&self.way);
+                }
                 self.broke(now)
             }
             Event::Ended => Action::Answer(Verdict::Ended),
@@ -285,13 +295,7 @@ impl StepRouting {
                     pause: Duration::ZERO,
                 }
             }
-            Event::NoStep => match NO_STEP_PAUSES.get(self.no_step) {
-                Some(&pause) => {
-                    self.no_step += 1;
-                    Action::AskStep { pause }
-                }
-                None => Action::Answer(Verdict::Unreachable { sent: true }),
-            },
+            Event::NoStep { boot_id } => self.not_there(&boot_id),
             Event::OtherBoot => self.reload_or(Action::AskSession {
                 pause: Duration::ZERO,
             }),
@@ -306,10 +310,34 @@ impl StepRouting {
         }
     }
 
+    /// The runtime was sent the step and does not know it.
+    fn not_there(&mut self, boot_id: &str) -> Action {
+        let worker = self.way.as_ref().and_then(|way| way.worker);
+        let came_to_nothing = self.sent.as_ref().is_some_and(|sent| {
+            !boot_id.is_empty() && sent.boot_id != boot_id && sent.worker == worker
+        });
+        if came_to_nothing && worker.is_some() {
+            // See the module. Whether the runtime has the interpreter is asked next.
+            self.sent = None;
+            self.no_step = 0;
+            self.asks = 0;
+            return Action::AskSession {
+                pause: Duration::ZERO,
+            };
+        }
+        match NO_STEP_PAUSES.get(self.no_step) {
+            Some(&pause) => {
+                self.no_step += 1;
+                Action::AskStep { pause }
+            }
+            None => Action::Answer(Verdict::Unreachable { sent: true }),
+        }
+    }
+
     /// The way is clear.
     fn go(&self) -> Action {
         let pause = Duration::ZERO;
-        if self.sent {
+        if self.sent.is_some() {
             Action::AskStep { pause }
         } else {
             Action::Send { pause }
@@ -360,7 +388,9 @@ impl StepRouting {
             return self.ask_again(now);
         }
         if self.attempts >= SEND_ATTEMPTS {
-            return Action::Answer(Verdict::Unreachable { sent: self.sent });
+            return Action::Answer(Verdict::Unreachable {
+                sent: self.sent.is_some(),
+            });
         }
         let pause = FIRST_BACKOFF * 2_u32.pow(self.attempts - 1);
         self.attempts += 1;
@@ -402,7 +432,9 @@ impl StepRouting {
             return Action::Answer(Verdict::Crashed);
         }
         if self.rebinds >= REBINDS {
-            return Action::Answer(Verdict::Unreachable { sent: self.sent });
+            return Action::Answer(Verdict::Unreachable {
+                sent: self.sent.is_some(),
+            });
         }
         self.rebinds += 1;
         if let Some(way) = &mut self.way {

@@ -19,6 +19,8 @@ pub struct AgentOptions {
     pub settings: Vec<String>,
     /// Environment variables.
     pub variables: Vec<(String, String)>,
+    /// Where a session agent listens.
+    pub addr: String,
 }
 
 impl AgentOptions {
@@ -28,7 +30,15 @@ impl AgentOptions {
             exe: exe.into(),
             settings: vec!["warm_python=0".to_owned(), "log=warn".to_owned()],
             variables: Vec::new(),
+            addr: "127.0.0.1:0".to_owned(),
         }
+    }
+
+    /// The same with a session agent at this address.
+    #[must_use]
+    pub fn at(mut self, addr: &str) -> Self {
+        addr.clone_into(&mut self.addr);
+        self
     }
 
     /// The same with another setting.
@@ -84,7 +94,7 @@ impl TestAgent {
         }
         let settings = self.options.settings.iter();
         let mut child = self
-            .command(&["session-agent", "--addr", "127.0.0.1:0"])
+            .command(&["session-agent", "--addr", &self.options.addr])
             .args(settings.flat_map(|setting| ["--set", setting]))
             .args(more)
             .stdout(Stdio::piped())

@@ -4,11 +4,14 @@
 //! processes are waited for.
 
 mod agent;
+mod data_plane;
 mod processes;
 mod server;
 mod terminal;
 
 pub use agent::{AgentOptions, TestAgent};
+pub use data_plane::TestDataPlane;
+pub(crate) use processes::agent_is_there;
 pub use processes::{processes_of_worker_dir, still_alive};
 pub use server::{Exited, ServerOptions, TestServer};
 pub use terminal::Terminal;

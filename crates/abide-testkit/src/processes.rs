@@ -30,3 +30,9 @@ pub fn still_alive(pid: u32) -> bool {
             .is_some_and(|rest| rest.starts_with(" Z"))
     })
 }
+
+/// Whether `pid` is a live process that was started for `dir`, and not another one's by now.
+pub(crate) fn agent_is_there(dir: &Path, pid: Option<i32>) -> bool {
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    pid.is_some_and(|pid| processes_of_worker_dir(dir).contains(&pid))
+}

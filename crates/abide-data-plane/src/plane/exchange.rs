@@ -198,10 +198,10 @@ impl DataPlane {
         match error {
             CallError::Connect { .. } => Event::Unreached,
             CallError::Broke { .. } => Event::Broke,
-            CallError::Refused(problem) => match problem.code.as_str() {
+            CallError::Refused { problem, boot_id } => match problem.code.as_str() {
                 "runtime_identity_mismatch" => Event::OtherBoot,
                 "session_not_found" => Event::NoSession,
-                "step_not_found" => Event::NoStep,
+                "step_not_found" => Event::NoStep { boot_id },
                 "shutting_down" => Event::Unreached,
                 "runtime_crashed" => {
                     progress.refusal = Some(*problem);

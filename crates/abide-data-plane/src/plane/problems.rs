@@ -101,7 +101,7 @@ pub(crate) fn of_call(error: CallError, attempts: u32) -> Problem {
             "the runtime did not answer; whether it did what was asked is not known",
         )
         .with_details(json!({ "attempts": attempts, "sent": true })),
-        CallError::Refused(problem) => match problem.code.as_str() {
+        CallError::Refused { problem, .. } => match problem.code.as_str() {
             "session_not_found" | "runtime_identity_mismatch" => mismatch(),
             "shutting_down" => unreachable(attempts, false, None),
             _ if problem.status == 401 => wrong_token(),

@@ -474,7 +474,7 @@ pub(crate) fn has_something(route: &Route) -> bool {
 
 /// The id is taken on the runtime by somebody who did not come through this registry.
 fn not_registered(error: CallError, session: &str) -> Problem {
-    if let CallError::Refused(problem) = &error
+    if let CallError::Refused { problem, .. } = &error
         && problem.status == 401
     {
         return Problem::new(
@@ -487,7 +487,7 @@ fn not_registered(error: CallError, session: &str) -> Problem {
             warn!(session_id = session, error = %error.chain(), "cannot register");
             unreachable(SEND_ATTEMPTS, false, None)
         }
-        CallError::Refused(_) => of_call(error, SEND_ATTEMPTS),
+        CallError::Refused { .. } => of_call(error, SEND_ATTEMPTS),
     }
 }
 

@@ -160,12 +160,54 @@ fn an_old_copy_of_a_route_refuses_nothing_by_itself() {
     }
 }
 
+#[test]
+fn a_step_that_a_restarted_runtime_never_got_is_sent_to_its_new_boot_id() {
+    let worker = Some(WorkerId::new());
+    let now = Duration::ZERO;
+    let mut routing = StepRouting::new(PATIENCE);
+    routing.next(looked_up(ready("a", worker), true), now);
+    routing.next(Event::Broke, now);
+    let no_step = |boot_id: &str| Event::NoStep {
+        boot_id: boot_id.to_owned(),
+    };
+    // The runtime it was sent to may still get it.
+    for pause in [ms(100), ms(400)] {
+        assert_eq!(routing.next(no_step("a"), now), Action::AskStep { pause });
+    }
+    assert_eq!(
+        routing.next(no_step("b"), now),
+        Action::AskSession { pause: ms(0) }
+    );
+    let session = Event::Session {
+        boot_id: "b".to_owned(),
+        worker,
+        dead: false,
+    };
+    let boot_id = "b".to_owned();
+    assert_eq!(routing.next(session, now), Action::Rebind { boot_id });
+    assert_eq!(
+        routing.next(Event::Rebound, now),
+        Action::Send { pause: ms(0) }
+    );
+    // And once more there.
+    routing.next(Event::Broke, now);
+    for pause in [ms(100), ms(400)] {
+        assert_eq!(routing.next(no_step("b"), now), Action::AskStep { pause });
+    }
+    assert_eq!(
+        routing.next(no_step("b"), now),
+        Action::Answer(Verdict::Unreachable { sent: true })
+    );
+}
+
 /// What befalls one exchange.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Unconnected,
     CutBeforeArrival,
     CutAfterArrival,
+    /// The connection breaks, and the bytes get there some time later.
+    Delayed,
     Through,
     RestartedWhole,
     RestartedEmpty,
@@ -179,6 +221,7 @@ fn fate() -> impl Strategy<Value = Fate> {
         3 => Just(Fate::Unconnected),
         3 => Just(Fate::CutBeforeArrival),
         3 => Just(Fate::CutAfterArrival),
+        2 => Just(Fate::Delayed),
         4 => Just(Fate::Through),
         2 => Just(Fate::RestartedWhole),
         1 => Just(Fate::RestartedEmpty),
@@ -232,7 +275,11 @@ impl World {
             }
             Fate::Terminated => self.terminated = true,
             Fate::DiedMeanwhile => self.dead = true,
-            Fate::Unconnected | Fate::CutBeforeArrival | Fate::CutAfterArrival | Fate::Through => {}
+            Fate::Unconnected
+            | Fate::CutBeforeArrival
+            | Fate::CutAfterArrival
+            | Fate::Delayed
+            | Fate::Through => {}
         }
     }
 
@@ -265,7 +312,9 @@ impl World {
         match (endpoint == self.endpoints, self.worker, self.executions) {
             (false, ..) => Event::Unreached,
             (true, None, _) => Event::NoSession,
-            (true, Some(_), 0) => Event::NoStep,
+            (true, Some(_), 0) => Event::NoStep {
+                boot_id: self.boots.to_string(),
+            },
             (true, Some(_), _) => Event::Ended,
         }
     }
@@ -285,7 +334,9 @@ proptest! {
         let mut routing = StepRouting::new(PATIENCE);
         let mut way = (0, 0);
         let mut now = Duration::ZERO;
-        let mut arrived = false;
+        // The boot id that the bytes were last sent to.
+        let mut sent_to = None;
+        let mut delayed: Vec<(u32, u32)> = Vec::new();
         let mut event = Event::Route { state: world.state(world.stored), fresh: !cached };
         let mut verdict = None;
         for _ in 0..200 {
@@ -297,6 +348,12 @@ proptest! {
                 _ => Fate::Through,
             };
             world.befall(fate);
+            // At the worst moment, which is any.
+            if fate == Fate::Through {
+                for way in delayed.drain(..) {
+                    world.arrives(way);
+                }
+            }
             now += Duration::from_secs(1);
             event = match action {
                 Action::Answer(given) => {
@@ -318,16 +375,19 @@ proptest! {
                     Event::Rebound
                 }
                 Action::Send { pause } => {
-                    prop_assert!(!arrived, "sent again after it may have arrived");
+                    prop_assert_ne!(sent_to, Some(way.1), "sent again where it may have arrived");
                     now += pause;
                     match fate {
                         Fate::Unconnected => Event::Unreached,
-                        Fate::CutBeforeArrival => {
-                            arrived = true;
+                        Fate::CutBeforeArrival | Fate::Delayed => {
+                            sent_to = Some(way.1);
+                            if fate == Fate::Delayed {
+                                delayed.push(way);
+                            }
                             Event::Broke
                         }
                         Fate::CutAfterArrival => {
-                            arrived = true;
+                            sent_to = Some(way.1);
                             world.arrives(way);
                             Event::Broke
                         }
@@ -338,7 +398,7 @@ proptest! {
                     now += pause;
                     match fate {
                         Fate::Unconnected => Event::Unreached,
-                        Fate::CutBeforeArrival | Fate::CutAfterArrival => Event::Broke,
+                        Fate::CutBeforeArrival | Fate::CutAfterArrival | Fate::Delayed => Event::Broke,
                         _ => world.asked(way.0),
                     }
                 }
@@ -346,7 +406,7 @@ proptest! {
                     now += pause;
                     match fate {
                         Fate::Unconnected => Event::Unreached,
-                        Fate::CutBeforeArrival | Fate::CutAfterArrival => Event::Broke,
+                        Fate::CutBeforeArrival | Fate::CutAfterArrival | Fate::Delayed => Event::Broke,
                         _ if way.0 != world.endpoints => Event::Unreached,
                         _ if world.worker.is_none() || world.terminated => Event::NoSession,
                         _ => Event::Session {
@@ -358,18 +418,21 @@ proptest! {
                 }
             };
         }
+        for way in delayed {
+            world.arrives(way);
+        }
         prop_assert!(world.executions <= 1, "executed {} times", world.executions);
         let Some(verdict) = verdict else {
             return Err(TestCaseError::fail("no answer"));
         };
         match verdict {
             Verdict::Ended => prop_assert_eq!(world.executions, 1),
-            // It may have been executed only if the client is told so.
-            Verdict::Unreachable { sent: true } | Verdict::Mismatch | Verdict::Gone => {}
+            // It may have been executed only if it was sent, and these say so.
+            Verdict::Unreachable { sent: true }
+            | Verdict::Mismatch
+            | Verdict::Gone
+            | Verdict::Crashed => prop_assert!(world.executions == 0 || sent_to.is_some()),
             other => prop_assert_eq!(world.executions, 0, "{:?}", other),
-        }
-        if !arrived && verdict != Verdict::Ended {
-            prop_assert_eq!(world.executions, 0);
         }
     }
 }

@@ -105,7 +105,10 @@ fn answered<T>(value: T) -> Answered<T> {
 
 fn refused<T>() -> Result<T, CallError> {
     let problem = Problem::new(ProblemCode::NotFound, "not scripted");
-    Err(CallError::Refused(Box::new(problem)))
+    Err(CallError::Refused {
+        problem: Box::new(problem),
+        boot_id: "scripted".to_owned(),
+    })
 }
 
 impl AgentLink for ScriptedLink {

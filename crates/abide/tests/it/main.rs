@@ -5,6 +5,7 @@
 mod abide;
 mod api;
 mod completions;
+mod data_plane;
 mod offline;
 mod online;
 mod packets;
