@@ -354,7 +354,14 @@ const { Session } = require('node:inspector');
 const session = new Session();
 session.connectToMainThread();
 const alive = new Int32Array(workerData);
-const signal = new (process.binding('signal_wrap').Signal)();
+let signals;
+try {
+  signals = process.binding('signal_wrap');
+} catch {
+  // Node 26 no longer has it there.
+  signals = require('internal/test/binding').internalBinding('signal_wrap');
+}
+const signal = new signals.Signal();
 const usage = '/proc/self/task/' + process.pid + '/schedstat';
 const used = () => {
   try {
@@ -388,7 +395,9 @@ const alive = new Int32Array(new SharedArrayBuffer(8));
 
 function startWatcher() {
   const worker = new Worker(WATCHER, {
-    eval: true, workerData: alive.buffer, env: {}, execArgv: [], argv: [],
+    eval: true, workerData: alive.buffer, env: {}, argv: [],
+    // For this thread alone; what is internal warns of being so.
+    execArgv: ['--expose-internals', '--no-warnings'],
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 2 },
   });
   worker.on('message', (question) => {
