@@ -1,6 +1,7 @@
 //! HTTP over the data plane: one file per resource.
 
 mod error;
+mod events;
 mod middleware;
 mod output;
 mod runs;
@@ -101,6 +102,7 @@ fn router(app: &App) -> Router {
         .merge(steps::router())
         .merge(output::router())
         .merge(runs::router())
+        .merge(events::router())
         .route_layer(from_fn_with_state(
             app.clone(),
             middleware::require_identity,

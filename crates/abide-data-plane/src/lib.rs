@@ -2,11 +2,14 @@
 
 pub mod agent_client;
 pub mod auth;
+pub mod client;
 pub mod containment;
 mod error;
 mod http;
+mod lines;
 pub mod link;
 mod metrics;
+mod peer;
 mod plane;
 mod reaper;
 mod reconciler;

@@ -1,6 +1,7 @@
 //! The data plane as functions: sessions and steps in, problems or answers out. No HTTP in it.
 
 mod exchange;
+mod news;
 mod problems;
 mod questions;
 mod sessions;
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_model::{Problem, Route, Timestamp};
+use abide_model::{Exit, PlaneNews, Problem, Route, Timestamp};
 use abide_session_agent::Tasks;
 use abide_store::Clock;
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ use crate::runtimes::RuntimeDriver;
 use crate::trace::TraceContext;
 use crate::workspaces::Workspaces;
 
+use news::News;
 pub use sessions::{CreateSession, SessionView};
 pub(crate) use sessions::{has_ended, has_something};
 pub use steps::{StepReply, StepRequest, Want};
@@ -85,6 +87,7 @@ pub struct DataPlane {
     /// Steps under way by session.
     under_way: Mutex<HashMap<String, usize>>,
     events: broadcast::Sender<PlaneEvent>,
+    news: News,
     /// Wakes the reaper: the next expiry may have come nearer.
     pub(crate) expiry_moved: tokio::sync::Notify,
     /// Wakes the reconciler: a runtime was restarted.
@@ -129,6 +132,7 @@ impl DataPlane {
             changing: Mutex::default(),
             under_way: Mutex::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
+            news: News::default(),
             expiry_moved: tokio::sync::Notify::new(),
             compare_now: tokio::sync::Notify::new(),
         })
@@ -179,7 +183,23 @@ impl DataPlane {
         (self.config.clock)()
     }
 
+    /// What befell sessions after number `after`, waited for at most `wait`; without a number, how
+    /// far the numbers are.
+    pub async fn news(&self, after: Option<u64>, wait: Duration) -> PlaneNews {
+        self.news.after(after, wait).await
+    }
+
     pub(crate) fn tell(&self, event: PlaneEvent) {
+        self.tell_with(event, None);
+    }
+
+    /// The same with how an interpreter ended.
+    pub(crate) fn tell_with(&self, event: PlaneEvent, exit: Option<Exit>) {
+        let (PlaneEvent::Expired(route)
+        | PlaneEvent::Crashed(route)
+        | PlaneEvent::Terminated(route)
+        | PlaneEvent::Ready(route)) = &event;
+        self.news.add(route, exit);
         // Nobody may be listening.
         let _ = self.events.send(event);
     }

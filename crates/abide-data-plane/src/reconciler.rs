@@ -159,7 +159,10 @@ impl DataPlane {
             session.status == "registered" && session.worker_id == route.worker_id
         });
         let Some((_, boot_id)) = same else {
-            return self.mark_crashed(&route.session_id, route.worker_id).await;
+            let exit = found.and_then(|(session, _)| session.exit.clone());
+            return self
+                .mark_crashed(&route.session_id, route.worker_id, exit)
+                .await;
         };
         self.registry
             .change(&route.session_id, |latest| {
@@ -235,7 +238,11 @@ impl DataPlane {
         for exit in exits {
             *after = (*after).max(exit.sequence);
             let marked = self
-                .mark_crashed(&exit.session_id, Some(exit.worker_id))
+                .mark_crashed(
+                    &exit.session_id,
+                    Some(exit.worker_id),
+                    Some(exit.exit.clone()),
+                )
                 .await;
             if let Err(error) = marked {
                 warn!(session_id = %exit.session_id, error = %error.chain(), "cannot note an exit");

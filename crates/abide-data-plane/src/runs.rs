@@ -210,6 +210,7 @@ impl Runs {
             session_id: session.to_owned(),
             runtime: new.runtime,
             workspace_ref: new.workspace_ref,
+            scratch: false,
             ttl_seconds: Some(lives),
             sliding: false,
         };

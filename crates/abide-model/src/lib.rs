@@ -23,8 +23,9 @@ pub use event::{Event, EventKind, NewEvent};
 pub use ids::{AgentId, EventId, InvalidId, SessionId, StepId, WorkerId, new_uuid};
 pub use json::{JsonObject, NotAnObject};
 pub use plane::{
-    AgentHealth, AgentSession, AgentStep, AuthMode, BOOT_ID_HEADER, RegisterSession, Route,
-    RouteStatus, RunStep, SESSION_TOKEN_HEADER, STEP_FRAMES, StepFrame, WorkerExit,
+    AgentHealth, AgentSession, AgentStep, AuthMode, BOOT_ID_HEADER, PlaneNews,
+    RegisterSession, Route, RouteStatus, RunStep, SESSION_TOKEN_HEADER, STEP_FRAMES, SessionNews,
+    StepFrame, WorkerExit,
     is_session_label, session_id_of_label, step_id_of_label,
 };
 pub use problem::{FieldError, Problem, ProblemCode};

@@ -136,6 +136,12 @@ pub struct AgentStep {
     /// Whether `stdout` or `stderr` left something out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// Bytes written to standard output so far, where the step has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout_bytes: Option<u64>,
+    /// Bytes written to standard error so far, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_bytes: Option<u64>,
     /// From hand-over to end, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
@@ -193,6 +199,38 @@ pub struct WorkerExit {
     pub worker_id: WorkerId,
     /// How.
     pub exit: Exit,
+}
+
+/// `GET /events` of a data plane: what befell sessions, for whoever keeps records of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaneNews {
+    /// New with every start of the data plane, whose numbers begin anew then.
+    pub epoch: String,
+    /// Number of the first that is still told; what came before is to be looked up.
+    pub earliest: u64,
+    /// Number of the last.
+    pub last: u64,
+    /// Those asked for, in order.
+    pub events: Vec<SessionNews>,
+}
+
+/// One of [`PlaneNews`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionNews {
+    /// Grows by one with each, from 1.
+    pub sequence: u64,
+    /// Whose.
+    pub session_id: String,
+    /// How it stands from then on.
+    pub status: RouteStatus,
+    /// Its interpreter, or the one it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_id: Option<WorkerId>,
+    /// How that ended, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
 }
 
 /// A session's way to its runtime.
@@ -285,6 +323,7 @@ impl AgentStep {
             error: outcome.error.clone(),
             truncated: outcome.stdout.omitted() + outcome.stderr.omitted() > 0,
             duration_ms: duration,
+            ..Self::default()
         }
     }
 }

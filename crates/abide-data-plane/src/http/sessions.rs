@@ -72,6 +72,7 @@ async fn create(
         session_id,
         runtime,
         workspace_ref,
+        scratch: fields.boolean("scratch")?.unwrap_or(false),
         ttl_seconds: ttl
             .filter(|ttl| *ttl > 0)
             .and_then(|t| i64::try_from(t).ok()),

@@ -1,6 +1,6 @@
 //! What clients hear of what went wrong below.
 
-use abide_model::{Problem, ProblemCode, Route};
+use abide_model::{Exit, Problem, ProblemCode, Route};
 use serde_json::json;
 
 use crate::link::CallError;
@@ -25,6 +25,11 @@ pub(crate) fn crashed() -> Problem {
         ProblemCode::RuntimeCrashed,
         "session runtime is not available: its interpreter is dead; restart the session",
     )
+}
+
+/// How an interpreter ended, where a problem tells.
+pub(crate) fn exit_of(problem: &Problem) -> Option<Exit> {
+    serde_json::from_value(problem.details.as_ref()?.get("exit")?.clone()).ok()
 }
 
 /// 409: the runtime lost the session.

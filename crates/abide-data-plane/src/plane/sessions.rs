@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_model::{
-    AgentSession, AuthMode, Problem, ProblemCode, RegisterSession, Route, RouteStatus, Runtime,
-    Timestamp, WorkerId,
+    AgentSession, AuthMode, Exit, Problem, ProblemCode, RegisterSession, Route, RouteStatus,
+    Runtime, Timestamp, WorkerId,
 };
 use serde::Serialize;
 use tracing::{info, warn};
@@ -28,6 +28,8 @@ pub struct CreateSession {
     /// The directory beneath the workspaces' root that its steps share; without one it gets a
     /// scratch directory, which goes with it.
     pub workspace_ref: Option<String>,
+    /// The directory that `workspace_ref` names is the session's alone, and goes with it too.
+    pub scratch: bool,
     /// Seconds until it expires; none means never.
     pub ttl_seconds: Option<i64>,
     /// Each step begins those seconds anew.
@@ -325,7 +327,7 @@ impl DataPlane {
             route.token.clear();
         }
         let reference = new.workspace_ref.as_deref().filter(|r| !r.is_empty());
-        route.scratch = reference.is_none();
+        route.scratch = new.scratch || reference.is_none();
         route.workspace = self.workspaces.make(reference)?;
         // Recorded before anything is started: whatever becomes of this process, somebody finds it.
         let recorded = self.registry.replace(route.clone()).await?;
@@ -392,11 +394,12 @@ impl DataPlane {
         }
     }
 
-    /// Notes that a session's interpreter `worker` is gone, unless it has another one by now.
+    /// Notes that a session's interpreter `worker` is gone, as `exit` says, unless it has another one by now.
     pub(crate) async fn mark_crashed(
         &self,
         session: &str,
         worker: Option<WorkerId>,
+        exit: Option<Exit>,
     ) -> Result<(), DataPlaneError> {
         let mut crashed = false;
         let route = self
@@ -412,7 +415,7 @@ impl DataPlane {
         if let Some(route) = route.filter(|_| crashed) {
             self.metrics.session_ended("crashed");
             warn!(session_id = session, runtime_id = %route.runtime_id, "session crashed");
-            self.tell(PlaneEvent::Crashed(route));
+            self.tell_with(PlaneEvent::Crashed(route), exit);
         }
         Ok(())
     }
@@ -424,8 +427,9 @@ impl DataPlane {
             return true;
         }
         let link = self.link(route);
+        // Somebody may be waiting: a runtime that does not answer is left to the reconciler.
         let ended = self
-            .persist(true, || link.terminate(caller(route, trace)))
+            .persist(false, || link.terminate(caller(route, trace)))
             .await;
         match ended {
             Ok(_) => {}

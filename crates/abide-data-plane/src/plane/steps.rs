@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::DataPlane;
-use super::problems::of_verdict;
+use super::problems::{exit_of, of_verdict};
 use super::streams::StepSink;
 use crate::link::FrameLine;
 use crate::registry::Found;
@@ -241,7 +241,8 @@ impl DataPlane {
         log_outcome(progress, attempts, word);
         if let Some(route) = progress.route.clone() {
             if verdict.ends_session() {
-                self.mark_crashed(&route.session_id, route.worker_id)
+                let exit = progress.refusal.as_ref().and_then(exit_of);
+                self.mark_crashed(&route.session_id, route.worker_id, exit)
                     .await?;
             } else if reply.is_some() {
                 let age = self.now().as_micros() - route.last_seen_at.as_micros();

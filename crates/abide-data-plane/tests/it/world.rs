@@ -155,6 +155,7 @@ pub(crate) fn new_session(session: &str) -> CreateSession {
         session_id: session.to_owned(),
         runtime: Runtime::Python,
         workspace_ref: None,
+        scratch: false,
         ttl_seconds: None,
         sliding: false,
     }

@@ -90,6 +90,8 @@ impl HostedStep {
                         stdout: peek.stdout.text(),
                         stderr: peek.stderr.text(),
                         truncated: peek.stdout.omitted() + peek.stderr.omitted() > 0,
+                        stdout_bytes: Some(peek.stdout.bytes),
+                        stderr_bytes: Some(peek.stderr.bytes),
                         ..AgentStep::default()
                     };
                 }

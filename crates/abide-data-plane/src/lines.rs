@@ -12,7 +12,7 @@ use crate::link::{CallError, FrameLine, Frames};
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
 /// The frames of a body, as they come. Trailers and blank lines are skipped.
-pub(super) fn frames(body: Incoming, endpoint: String) -> Frames {
+pub(crate) fn frames(body: Incoming, endpoint: String) -> Frames {
     let data = data(body, endpoint.clone());
     let state = (Box::pin(data), BytesMut::new(), endpoint, false);
     let lines =
@@ -49,7 +49,7 @@ pub(super) fn frames(body: Incoming, endpoint: String) -> Frames {
 }
 
 /// The data of a body, as it comes.
-pub(super) fn data(
+pub(crate) fn data(
     body: Incoming,
     endpoint: String,
 ) -> impl Stream<Item = Result<Bytes, CallError>> + Send {
