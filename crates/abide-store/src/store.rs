@@ -175,7 +175,12 @@ impl Store {
         if self.shared.behind.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
-        self.write("settle", |_| Ok(())).await
+        let operation = "settle";
+        match self.write(operation, |_| Ok(())).await {
+            // Nothing of the reader's is lost; what it wants to see is not stored yet.
+            Err(StoreError::Full { .. }) => Err(StoreError::Busy { operation }),
+            settled => settled,
+        }
     }
 
     /// Has the writer make a change; answers after the commit that contains it.

@@ -163,10 +163,6 @@ fn now(submitted: Submitted) -> Step {
 }
 
 /// Where a stream of one step stands.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for each stream, and moved a few times"
-)]
 enum Stage {
     Begin(Submitted),
     Output {

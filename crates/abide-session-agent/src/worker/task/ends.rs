@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::WorkerTask;
-use super::recordings::{End, Recorded, retry};
+use super::recordings::{End, Recorded, Retry};
 use crate::crash_points;
 use crate::schedule::Death;
 use crate::worker::records::Finished;
@@ -46,6 +46,7 @@ impl WorkerTask {
                 ends.extend(self.record(end).await);
             }
         }
+        let mut retry = Retry::default();
         loop {
             let (session, worker) = (self.shared.session, self.shared.id);
             let crashed = death != Death::Stopped;
@@ -56,7 +57,7 @@ impl WorkerTask {
             {
                 Ok(()) => break,
                 Err(error) => {
-                    if !retry(worker, &self.stopping, &error).await {
+                    if !retry.pause(worker, &self.stopping, &error).await {
                         return;
                     }
                 }

@@ -15,8 +15,20 @@ use crate::worker::{Acceptance, Phase};
 
 /// Ends that may be on their way at once; then the interpreter waits.
 const MAX_PENDING: usize = 64;
-/// Between attempts to write a record that was refused.
-const RETRY: Duration = Duration::from_millis(200);
+/// Before the second attempt to write a record that was refused; doubled with each further one.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// Between attempts at most: how long a record stays away once there is space again.
+const LONGEST_RETRY: Duration = Duration::from_secs(3);
+
+/// How long to wait before the next attempt.
+#[derive(Debug)]
+pub(super) struct Retry(Duration);
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self(FIRST_RETRY)
+    }
+}
 
 /// A step that ended.
 #[derive(Debug)]
@@ -69,11 +81,14 @@ impl Recordings {
             recorder.step_finished(step, end.acceptance, outcome)
         };
         let mut attempt = record();
+        let mut retry = Retry::default();
         let sequence = Box::pin(async move {
             loop {
                 match attempt.await {
                     Ok(sequence) => return Some(sequence),
-                    Err(error) if retry(worker, &stopping, &error).await => attempt = record(),
+                    Err(error) if retry.pause(worker, &stopping, &error).await => {
+                        attempt = record();
+                    }
                     Err(_) => return None,
                 }
             }
@@ -120,18 +135,23 @@ impl Recordings {
     }
 }
 
-/// Waits before the next attempt; `false`: the agent is stopping.
-pub(super) async fn retry(
-    worker: WorkerId,
-    stopping: &CancellationToken,
-    error: &RecordFailed,
-) -> bool {
-    {
-        let error = error as &(dyn std::error::Error + 'static);
-        warn!(%worker, error, "cannot record; trying again");
-    }
-    tokio::select! {
-        () = stopping.cancelled() => false,
-        () = tokio::time::sleep(RETRY) => true,
+impl Retry {
+    /// Waits before the next attempt; `false`: the agent is stopping.
+    pub(super) async fn pause(
+        &mut self,
+        worker: WorkerId,
+        stopping: &CancellationToken,
+        error: &RecordFailed,
+    ) -> bool {
+        {
+            let error = error as &(dyn std::error::Error + 'static);
+            warn!(%worker, error, "cannot record; trying again");
+        }
+        let pause = self.0;
+        self.0 = (2 * self.0).min(LONGEST_RETRY);
+        tokio::select! {
+            () = stopping.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
     }
 }
