@@ -36,11 +36,12 @@ fn event_catalogue() {
 #[test]
 fn metrics() {
     let mut text = "# Metrics\n\n\
-        <!-- Made from `abide_control_plane::METRIC_NAMES`; a test compares it. -->\n\n\
+        <!-- Made from the `METRIC_NAMES` of the planes; a test compares it. -->\n\n\
         `GET /metrics` serves them as OpenMetrics text, without a key.\n\n\
         | name | meaning |\n|---|---|\n"
         .to_owned();
-    for (name, meaning) in METRIC_NAMES {
+    let planes = [METRIC_NAMES, abide_data_plane::METRIC_NAMES];
+    for (name, meaning) in planes.concat() {
         let _ = writeln!(text, "| `{name}` | {meaning} |");
     }
     compare("metrics.md", &text);
