@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use abide_data_plane::auth::AuthConfig;
+
 /// Plain settings; nothing in here changes while the server runs.
 #[derive(Debug, Clone)]
 pub struct ControlPlaneConfig {
     /// Accepted API keys.
     pub keys: Vec<String>,
+    /// Who may use the API besides those with a key: nobody, bearers of signed tokens, everybody.
+    pub auth: AuthConfig,
     /// `Host` names to accept besides the loopback ones.
     pub allowed_hosts: Vec<String>,
     /// Holds the scratch workspaces, one per session.
@@ -19,6 +23,8 @@ pub struct ControlPlaneConfig {
     pub max_body_bytes: usize,
     /// Interpreters that may live at once.
     pub max_live: usize,
+    /// Steps that may wait in one session; the session agent of this process has a limit of its own.
+    pub queue_length: usize,
     /// Applied to steps that bring no `timeout_ms`; none by default.
     pub step_timeout_ms: Option<u64>,
     /// Register an unknown `agent_id` instead of answering 404.

@@ -17,6 +17,7 @@ mod metrics;
 mod runtimes;
 mod service;
 mod store_recorder;
+mod trace;
 
 pub use config::ControlPlaneConfig;
 pub use http::openapi;

@@ -3,20 +3,24 @@
 //! a data plane for them.
 
 mod local;
+mod remote;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use abide_model::{Exit, NewStep, Problem, Session, SessionId, StepId, WorkerId};
+use abide_model::{
+    Exit, NewStep, Problem, ProblemCode, Session, SessionId, StepId, Timestamp, WorkerId, Workspace,
+};
 use abide_session_agent::{
-    Acceptance, AgentCounts, OutputReader, Peek, Refusal, RunHandle, StreamFilter,
+    Acceptance, AgentCounts, OutputReader, Refusal, RunHandle, StreamFilter,
 };
 use abide_store::StoreError;
 use tokio::sync::Mutex;
 
 pub(crate) use local::LocalRuntimes;
+pub(crate) use remote::{RemoteConfig, RemoteRuntimes};
 
-use crate::service::Outcome;
+use crate::service::{Outcome, WorkspaceRequest};
 
 /// An answer that is on its way.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -27,7 +31,7 @@ pub(crate) struct Interpreter {
     /// Which worker.
     pub(crate) id: WorkerId,
     /// Whether it would take a step now.
-    pub(crate) readiness: Result<(), Refusal>,
+    pub(crate) readiness: Result<(), Box<Problem>>,
     /// No step waits or runs.
     pub(crate) idle: bool,
     /// No step of before this process started can still turn up.
@@ -35,6 +39,21 @@ pub(crate) struct Interpreter {
     /// Held by whoever accepts a step, so that the order of acceptance is the order of running.
     /// Inside: the sequence number given to the last step, if every later one was given here.
     pub(crate) accepting: Arc<Mutex<Option<i64>>>,
+}
+
+/// What an unfinished step has printed so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Glance {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// Bytes written; more than the texts have where those leave something out.
+    pub(crate) stdout_bytes: u64,
+    pub(crate) stderr_bytes: u64,
+    pub(crate) truncated: bool,
+    /// When it started.
+    pub(crate) started_at: Option<Timestamp>,
+    /// Steps before it.
+    pub(crate) position: usize,
 }
 
 /// Which output of a session is wanted.
@@ -57,6 +76,13 @@ pub(crate) struct Wanted {
 /// Whatever is started and whatever ends is told to the [`abide_session_agent::Recorder`] that the
 /// implementation was made with.
 pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
+    /// Whether a step that was handed over is remembered on this host, so that its acceptance need
+    /// not be recorded before: then [`Acceptance::Pending`] may be given to [`Self::submit`].
+    fn vouches(&self) -> bool;
+
+    /// The directory that a new session is to have.
+    fn workspace(&self, session: SessionId, request: WorkspaceRequest) -> Outcome<Workspace>;
+
     /// The session's interpreter, alive or dead, without asking anybody; `None` if nothing is known
     /// of it.
     fn known(&self, session: SessionId) -> Option<Interpreter>;
@@ -66,14 +92,15 @@ pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
     fn open<'a>(&'a self, session: &'a Session, fresh: bool) -> Answer<'a, Outcome<Interpreter>>;
 
     /// Hands a step over, unless the session has another interpreter by now. With `hold_output` the
-    /// program waits for the reader of [`RunHandle::output`].
+    /// program waits for the reader of [`RunHandle::output`]. Where it fails the step has ended, or
+    /// will, and that is recorded.
     fn submit(
         &self,
         interpreter: &Interpreter,
         step: Arc<NewStep>,
         acceptance: Acceptance,
         hold_output: bool,
-    ) -> Answer<'_, Result<RunHandle, Refusal>>;
+    ) -> Answer<'_, Outcome<RunHandle>>;
 
     /// A step that was handed over and whose end is not recorded.
     fn join(
@@ -83,8 +110,11 @@ pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
         hold_output: bool,
     ) -> Answer<'_, Option<RunHandle>>;
 
+    /// Why nobody can say at present what became of a step that is under way.
+    fn trouble(&self, session: SessionId, step: StepId) -> Option<Problem>;
+
     /// What an unfinished step has printed so far.
-    fn peek(&self, session: SessionId, step: StepId) -> Answer<'_, Option<Peek>>;
+    fn peek(&self, session: SessionId, step: StepId) -> Answer<'_, Option<Glance>>;
 
     /// Takes a step out of the queue, or interrupts it.
     fn cancel(&self, session: SessionId, step: StepId) -> Answer<'_, Outcome<()>>;
@@ -116,15 +146,28 @@ pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
     fn end_all(&self) -> Answer<'_, ()>;
 }
 
+/// Why a step is not taken, as the API says it.
+pub(crate) fn refused(session: SessionId, refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Dead(exit) => runtime_crashed(session, &exit),
+        Refusal::QueueFull(waiting) => Problem::new(
+            ProblemCode::LimitReached,
+            format!("{waiting} steps wait in this session already (queue_length); try again later"),
+        )
+        .with_details(serde_json::json!({ "queued": waiting })),
+        Refusal::Stopping => Problem::new(ProblemCode::ShuttingDown, "the server is stopping"),
+    }
+}
+
 /// 503 with how the interpreter ended and how to go on.
-pub(crate) fn runtime_crashed(session: &Session, exit: &Exit) -> Problem {
+pub(crate) fn runtime_crashed(session: SessionId, exit: &Exit) -> Problem {
     Problem::new(
-        abide_model::ProblemCode::RuntimeCrashed,
+        ProblemCode::RuntimeCrashed,
         format!(
             "the session's interpreter is gone ({}), and its variables with it; \
              POST /sessions/{}/restart starts a fresh one",
-            exit.reason, session.id
+            exit.reason, session
         ),
     )
-    .with_details(serde_json::json!({ "session_id": session.id, "exit": exit }))
+    .with_details(serde_json::json!({ "session_id": session, "exit": exit }))
 }

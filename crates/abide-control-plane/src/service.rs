@@ -6,6 +6,8 @@ mod steps;
 
 use std::sync::Arc;
 
+use abide_data_plane::auth::Authorizer;
+use abide_data_plane::client::DataPlaneClient;
 use abide_model::{Problem, ProblemCode, Timestamp};
 use abide_session_agent::{SessionAgent, Tasks};
 use abide_store::{Store, StoreError};
@@ -17,7 +19,7 @@ pub(crate) use steps::{Caller, Submission, Submitted, with_end, with_phase};
 
 use crate::config::ControlPlaneConfig;
 use crate::metrics::Metrics;
-use crate::runtimes::{LocalRuntimes, Runtimes};
+use crate::runtimes::{LocalRuntimes, RemoteConfig, RemoteRuntimes, Runtimes};
 use crate::store_recorder::StoreRecorder;
 
 /// What becomes of the workers when the server stops.
@@ -40,6 +42,7 @@ pub struct ControlPlane {
     pub(crate) runtimes: Box<dyn Runtimes>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    pub(crate) authorizer: Authorizer,
     pub(crate) started_at: Timestamp,
     shutdown: watch::Sender<ShutdownRequest>,
 }
@@ -52,9 +55,33 @@ impl ControlPlane {
         agent: Arc<SessionAgent>,
         tasks: Tasks,
     ) -> Self {
-        let max_live = config.max_live;
+        let (max_live, workspaces) = (config.max_live, config.workspaces_dir.clone());
         Self::over(config, store, tasks, |store, recorder| {
-            Box::new(LocalRuntimes::new(agent, store, recorder, max_live))
+            Box::new(LocalRuntimes::new(
+                agent, store, recorder, max_live, workspaces,
+            ))
+        })
+    }
+
+    /// The same over the sessions of a data plane.
+    pub fn remote(
+        config: ControlPlaneConfig,
+        store: Store,
+        client: DataPlaneClient,
+        tasks: Tasks,
+    ) -> Self {
+        let queue_length = config.queue_length;
+        let runtimes_tasks = tasks.clone();
+        Self::over(config, store, tasks, |store, recorder| {
+            Box::new(RemoteRuntimes::new(
+                client,
+                RemoteConfig {
+                    store,
+                    recorder,
+                    tasks: runtimes_tasks,
+                    queue_length,
+                },
+            ))
         })
     }
 
@@ -68,6 +95,7 @@ impl ControlPlane {
         let recorder = Arc::new(StoreRecorder::new(store.clone(), Arc::clone(&metrics)));
         Self {
             runtimes: runtimes(store.clone(), recorder),
+            authorizer: Authorizer::new(&config.auth),
             config,
             store,
             metrics,

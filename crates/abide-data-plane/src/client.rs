@@ -340,14 +340,31 @@ impl DataPlaneClient {
         })
     }
 
-    /// What befell sessions after number `after`, waited for at most `wait`; without a number, how
-    /// far the numbers are.
+    /// Whether the data plane answers at all.
+    ///
+    /// # Errors
+    /// See [`CallError`]. Asked once.
+    pub async fn health(&self) -> Result<(), CallError> {
+        let request = self.peer.request(Method::GET, "/healthz", None);
+        let answer = self.peer.done(request, self.peer.answer_within()).await;
+        answer.map(|_| ())
+    }
+
+    /// What befell sessions after a number of an epoch, waited for at most `wait`; without one, or
+    /// if the epoch is another by now, how far the numbers are.
     ///
     /// # Errors
     /// What the data plane refuses; 503 `runtime_unreachable`. Asked once.
-    pub async fn news(&self, after: Option<u64>, wait: Duration) -> Result<PlaneNews, Problem> {
+    pub async fn news(
+        &self,
+        after: Option<(&str, u64)>,
+        wait: Duration,
+    ) -> Result<PlaneNews, Problem> {
         let path = match after {
-            Some(after) => format!("/events?after={after}&wait_ms={}", wait.as_millis()),
+            Some((epoch, after)) => {
+                let wait = wait.as_millis();
+                format!("/events?after={after}&epoch={epoch}&wait_ms={wait}")
+            }
             None => "/events".to_owned(),
         };
         let trace = TraceContext::new(None, None);
@@ -411,7 +428,7 @@ impl DataPlaneClient {
 
     async fn persist<T, F: Future<Output = Result<T, CallError>>>(
         &self,
-        repeat_broken: bool,
+        repeat: bool,
         call: impl Fn() -> F,
     ) -> Result<T, CallError> {
         let mut attempt = 1;
@@ -422,8 +439,9 @@ impl DataPlaneClient {
             };
             let again = match &error {
                 CallError::Connect { .. } => true,
-                CallError::Broke { .. } => repeat_broken,
-                CallError::Refused { problem, .. } => problem.code == "shutting_down",
+                CallError::Broke { .. } => repeat,
+                // It may have begun before it was told to stop.
+                CallError::Refused { problem, .. } => repeat && problem.code == "shutting_down",
             };
             if !again || attempt >= ATTEMPTS {
                 return Err(error);

@@ -183,10 +183,10 @@ impl DataPlane {
         (self.config.clock)()
     }
 
-    /// What befell sessions after number `after`, waited for at most `wait`; without a number, how
-    /// far the numbers are.
-    pub async fn news(&self, after: Option<u64>, wait: Duration) -> PlaneNews {
-        self.news.after(after, wait).await
+    /// What befell sessions after number `after` of `epoch`, waited for at most `wait`; without a
+    /// number, and in another epoch, how far the numbers are. An empty epoch is the present one.
+    pub async fn news(&self, epoch: &str, after: Option<u64>, wait: Duration) -> PlaneNews {
+        self.news.after(epoch, after, wait).await
     }
 
     pub(crate) fn tell(&self, event: PlaneEvent) {

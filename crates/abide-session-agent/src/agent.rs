@@ -275,7 +275,7 @@ impl SessionAgent {
 }
 
 /// How much the agent has in hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AgentCounts {
     /// Live interpreters that belong to sessions.
     pub interpreters: usize,

@@ -61,6 +61,7 @@ pub(crate) enum Command {
     // The help of each stands with its arguments, in its own file.
     Up(Box<commands::up::UpArgs>),
     Down(commands::down::DownArgs),
+    ControlPlane(commands::control_plane::ControlPlaneArgs),
     DataPlane(commands::data_plane::DataPlaneArgs),
     SessionAgent(commands::session_agent::SessionAgentArgs),
     Status(commands::status::StatusArgs),

@@ -3,6 +3,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod control_plane;
 pub(crate) mod data_plane;
 pub(crate) mod docs;
 pub(crate) mod doctor;
@@ -65,6 +66,9 @@ pub(crate) fn flags(cli: &Cli, command: &str) -> Result<Flags> {
     if let Command::SessionAgent(args) = &cli.command {
         args.add_to(&mut flags);
     }
+    if let Command::ControlPlane(args) = &cli.command {
+        args.add_to(&mut flags);
+    }
     if let Command::DataPlane(args) = &cli.command {
         args.add_to(cli.global.port.as_deref(), &mut flags);
     }
@@ -75,6 +79,7 @@ pub(crate) fn flags(cli: &Cli, command: &str) -> Result<Flags> {
 pub(crate) fn dispatch(command: Command, app: App<'_>) -> Result<ExitCode> {
     match command {
         Command::Up(args) => up::run(app, *args),
+        Command::ControlPlane(_) => control_plane::run(&app),
         Command::DataPlane(_) => data_plane::run(&app),
         Command::SessionAgent(args) => session_agent::run(&app, &args),
         Command::Keeper { dir } => Ok(keeper::run(&dir)),
@@ -108,6 +113,7 @@ async fn dispatch_served(command: Command, app: App<'_>) -> Result {
         Command::Checkpoint(command) => checkpoint::run(app, command).await,
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Up(_)
+        | Command::ControlPlane(_)
         | Command::DataPlane(_)
         | Command::SessionAgent(_)
         | Command::Keeper { .. }

@@ -4,7 +4,6 @@
 mod address;
 mod base_url;
 mod layers;
-#[allow(dead_code, reason = "for the commands of the planes, which come next")]
 mod planes;
 mod value;
 

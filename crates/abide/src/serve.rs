@@ -3,6 +3,7 @@
 //! Config, lock, store, session agent, control plane, listeners; then serve until told to stop,
 //! and drain.
 
+pub(crate) mod control_plane;
 pub(crate) mod data_plane;
 mod files;
 mod listen;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use abide_control_plane::{ControlPlane, ControlPlaneConfig, WorkersAfterShutdown};
+use abide_data_plane::auth::AuthConfig;
 use abide_model::Timestamp;
 use abide_session_agent::{AgentConfig, SessionAgent, Tasks, crash_points};
 use abide_store::{Store, StoreOptions};
@@ -103,12 +105,14 @@ async fn serve(
     .context("cannot make the workers' directories")?;
     let control = ControlPlaneConfig {
         keys: vec![key],
+        auth: AuthConfig::default(),
         allowed_hosts: config.allowed_hosts.clone(),
         workspaces_dir: data_dir.join("workspaces"),
         data_dir: data_dir.clone(),
         url: url.clone(),
         max_body_bytes: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
         max_live: config.max_live as usize,
+        queue_length: config.queue_length as usize,
         step_timeout_ms: step_timeout_ms(&config),
         auto_register_agents: config.auto_register_agents,
     };

@@ -29,41 +29,62 @@ impl utoipa::Modify for Security {
     }
 }
 
-/// Lets a request through that carries one of the keys.
-pub(super) async fn require_key(State(app): State<App>, request: Request, next: Next) -> Response {
-    let Some(key) = key_of(request.headers()) else {
-        return ApiError(
-            Problem::new(
-                ProblemCode::AuthenticationRequired,
-                "send the API key as `Authorization: Bearer KEY`; `abide key` prints it",
-            )
-            .with_details(serde_json::json!({
-                "supported_methods": ["X-API-Key", "Authorization Bearer"]
-            })),
-        )
-        .into_response();
+/// Lets a request through that carries one of the keys, or that the authorizer lets in: then the
+/// handlers find who it is from.
+pub(super) async fn require_key(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let config = &app.config;
+    let others = config.auth.bypass || config.auth.jwt_secret.is_some();
+    let key = key_of(request.headers());
+    if key.is_some_and(|key| is_known(key, &config.keys)) {
+        return next.run(request).await;
+    }
+    let refusal = if others {
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let authorization = authorization.and_then(|value| value.to_str().ok());
+        match app.authorizer.check(authorization) {
+            Ok(identity) => {
+                request.extensions_mut().insert(identity);
+                return next.run(request).await;
+            }
+            Err(problem) => Some(problem.message),
+        }
+    } else {
+        None
     };
-    // Every key is compared, and each comparison takes the same time whatever it finds.
-    let known = app
-        .config
-        .keys
-        .iter()
+    ApiError(match key {
+        None => Problem::new(
+            ProblemCode::AuthenticationRequired,
+            "send the API key as `Authorization: Bearer KEY`; `abide key` prints it",
+        )
+        .with_details(serde_json::json!({
+            "supported_methods": ["X-API-Key", "Authorization Bearer"]
+        })),
+        Some(key) => {
+            let prefix: String = if key.chars().count() < 8 {
+                "***".into()
+            } else {
+                key.chars().take(8).collect()
+            };
+            // What is wrong with a token is said to whoever could sign it.
+            let message = refusal.unwrap_or_else(|| "Invalid API key provided".to_owned());
+            Problem::new(ProblemCode::InvalidApiKey, message)
+                .with_details(serde_json::json!({ "key_prefix": prefix }))
+        }
+    })
+    .into_response()
+}
+
+/// Every key is compared, and each comparison takes the same time whatever it finds.
+fn is_known(key: &str, keys: &[String]) -> bool {
+    keys.iter()
         .fold(subtle::Choice::from(0), |known, good| {
             known | good.as_bytes().ct_eq(key.as_bytes())
-        });
-    if !bool::from(known) {
-        let prefix: String = if key.chars().count() < 8 {
-            "***".into()
-        } else {
-            key.chars().take(8).collect()
-        };
-        return ApiError(
-            Problem::new(ProblemCode::InvalidApiKey, "Invalid API key provided")
-                .with_details(serde_json::json!({ "key_prefix": prefix })),
-        )
-        .into_response();
-    }
-    next.run(request).await
+        })
+        .into()
 }
 
 /// `X-API-Key`, else `Authorization` with or without the word `Bearer`.

@@ -1,5 +1,6 @@
 //! Request ids, one log line and the metrics of each request.
 
+use abide_data_plane::trace::TRACEPARENT_HEADER;
 use abide_session_agent::http::error::with_request_id;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::App;
+use crate::trace::with_traceparent;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -23,6 +25,11 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
             || abide_model::new_uuid().simple().to_string(),
             str::to_owned,
         );
+    let traceparent = request
+        .headers()
+        .get(TRACEPARENT_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     let method = request.method().clone();
     let route = request
         .extensions()
@@ -31,7 +38,11 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
     let begun = Instant::now();
     let span = tracing::info_span!("request", id = %id, method = %method, route = %route);
     let header = HeaderValue::from_str(&id).ok();
-    let mut response = with_request_id(id, next.run(request).instrument(span.clone())).await;
+    let mut response = with_request_id(
+        id,
+        with_traceparent(traceparent, next.run(request).instrument(span.clone())),
+    )
+    .await;
     let elapsed = begun.elapsed().as_secs_f64();
     let status = response.status().as_u16();
     app.metrics

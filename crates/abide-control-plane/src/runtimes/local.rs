@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abide_model::{
-    Exit, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId, StepOutcome,
-    WorkerId, WorkerKind, WorkspaceKind,
+    Exit, FieldError, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId,
+    StepOutcome, WorkerId, WorkerKind, Workspace, WorkspaceKind,
 };
 use abide_session_agent::{
-    Acceptance, Adoption, AgentCounts, LEFT_NOTHING, OutputReader, Peek, Recorder, Refusal,
-    RunHandle, SessionAgent, StreamFilter, WorkerHandle,
+    Acceptance, Adoption, AgentCounts, LEFT_NOTHING, OutputReader, Recorder, Refusal, RunHandle,
+    SessionAgent, StreamFilter, WorkerHandle,
 };
 use abide_store::{Store, StoreError};
 use tracing::{info, warn};
 
-use super::{Answer, Interpreter, Runtimes, Wanted, runtime_crashed};
+use super::{Answer, Glance, Interpreter, Runtimes, Wanted, refused, runtime_crashed};
 use crate::locks::Locks;
-use crate::service::{Outcome, store_problem};
+use crate::service::{Outcome, WorkspaceRequest, store_problem};
 use crate::store_recorder::StoreRecorder;
 
 /// See the module.
@@ -28,6 +28,8 @@ pub(crate) struct LocalRuntimes {
     recorder: Arc<StoreRecorder>,
     /// Interpreters that may live at once.
     max_live: usize,
+    /// Holds the scratch workspaces, one per session.
+    workspaces_dir: PathBuf,
     /// One session's interpreter is started, restarted or ended by one request at a time.
     locks: Locks,
 }
@@ -38,12 +40,14 @@ impl LocalRuntimes {
         store: Store,
         recorder: Arc<StoreRecorder>,
         max_live: usize,
+        workspaces_dir: PathBuf,
     ) -> Self {
         Self {
             agent,
             store,
             recorder,
             max_live,
+            workspaces_dir,
             locks: Locks::default(),
         }
     }
@@ -101,7 +105,7 @@ impl LocalRuntimes {
         let last = self.store.current_worker(session.id).await;
         if let Some(worker) = last.map_err(store_problem)? {
             let exit = worker.exit.unwrap_or_default();
-            return Err(runtime_crashed(session, &exit));
+            return Err(runtime_crashed(session.id, &exit));
         }
         self.start(session, false).await
     }
@@ -209,12 +213,31 @@ impl LocalRuntimes {
 }
 
 impl Runtimes for LocalRuntimes {
+    fn vouches(&self) -> bool {
+        true
+    }
+
+    fn workspace(&self, session: SessionId, request: WorkspaceRequest) -> Outcome<Workspace> {
+        match request {
+            WorkspaceRequest::Scratch => Ok(Workspace {
+                kind: WorkspaceKind::Scratch,
+                path: self
+                    .workspaces_dir
+                    .join(session.to_string())
+                    .display()
+                    .to_string(),
+            }),
+            WorkspaceRequest::Directory(path) => existing_directory(&path),
+        }
+    }
+
     fn known(&self, session: SessionId) -> Option<Interpreter> {
-        self.agent.worker(session).as_ref().map(interpreter)
+        let worker = self.agent.worker(session)?;
+        Some(interpreter(session, &worker))
     }
 
     fn open<'a>(&'a self, session: &'a Session, fresh: bool) -> Answer<'a, Outcome<Interpreter>> {
-        Box::pin(async move { Ok(interpreter(&self.open(session, fresh).await?)) })
+        Box::pin(async move { Ok(interpreter(session.id, &self.open(session, fresh).await?)) })
     }
 
     fn submit(
@@ -223,7 +246,8 @@ impl Runtimes for LocalRuntimes {
         step: Arc<NewStep>,
         acceptance: Acceptance,
         hold_output: bool,
-    ) -> Answer<'_, Result<RunHandle, Refusal>> {
+    ) -> Answer<'_, Outcome<RunHandle>> {
+        let session = step.session_id;
         let worker = self.agent.worker(step.session_id);
         let run = match worker.filter(|worker| worker.id() == interpreter.id) {
             Some(worker) => worker.submit(step, acceptance, hold_output),
@@ -233,6 +257,7 @@ impl Runtimes for LocalRuntimes {
                 ..Exit::default()
             })),
         };
+        let run = run.map_err(|refusal| refused(session, refusal));
         Box::pin(std::future::ready(run))
     }
 
@@ -246,9 +271,24 @@ impl Runtimes for LocalRuntimes {
         Box::pin(async move { worker?.attach(step, hold_output).await })
     }
 
-    fn peek(&self, session: SessionId, step: StepId) -> Answer<'_, Option<Peek>> {
+    fn trouble(&self, _session: SessionId, _step: StepId) -> Option<Problem> {
+        None
+    }
+
+    fn peek(&self, session: SessionId, step: StepId) -> Answer<'_, Option<Glance>> {
         let worker = self.agent.worker(session);
-        Box::pin(async move { worker?.peek(step).await })
+        Box::pin(async move {
+            let peek = worker?.peek(step).await?;
+            Some(Glance {
+                stdout: peek.stdout.text(),
+                stderr: peek.stderr.text(),
+                stdout_bytes: peek.stdout.bytes,
+                stderr_bytes: peek.stderr.bytes,
+                truncated: peek.stdout.omitted() + peek.stderr.omitted() > 0,
+                started_at: peek.started_at,
+                position: peek.position,
+            })
+        })
     }
 
     fn cancel(&self, session: SessionId, step: StepId) -> Answer<'_, Outcome<()>> {
@@ -297,10 +337,12 @@ impl Runtimes for LocalRuntimes {
     }
 }
 
-fn interpreter(worker: &WorkerHandle) -> Interpreter {
+fn interpreter(session: SessionId, worker: &WorkerHandle) -> Interpreter {
     Interpreter {
         id: worker.id(),
-        readiness: worker.check(),
+        readiness: worker
+            .check()
+            .map_err(|refusal| Box::new(refused(session, refusal))),
         idle: worker.unfinished() == 0,
         caught_up: worker.has_caught_up(),
         accepting: Arc::clone(&worker.accepting),
@@ -309,6 +351,32 @@ fn interpreter(worker: &WorkerHandle) -> Interpreter {
 
 fn unavailable(message: String) -> Problem {
     Problem::new(ProblemCode::RuntimeUnavailable, message)
+}
+
+fn existing_directory(path: &Path) -> Outcome<Workspace> {
+    let invalid = |message: String| {
+        Problem::invalid(&[FieldError {
+            kind: "value_error".to_owned(),
+            loc: vec!["body".to_owned(), "workspace".to_owned()],
+            msg: message,
+            input: path.display().to_string().into(),
+        }])
+    };
+    if !path.is_absolute() {
+        return Err(invalid(
+            "must be an absolute path on the server's machine".to_owned(),
+        ));
+    }
+    let path = path
+        .canonicalize()
+        .map_err(|error| invalid(error.to_string()))?;
+    if !path.is_dir() {
+        return Err(invalid("is not a directory".to_owned()));
+    }
+    Ok(Workspace {
+        kind: WorkspaceKind::Directory,
+        path: path.display().to_string(),
+    })
 }
 
 fn make_private_dir(path: &Path) -> std::io::Result<()> {

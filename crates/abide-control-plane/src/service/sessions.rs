@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use abide_model::{
-    AgentId, FieldError, JsonObject, NewSession, Problem, ProblemCode, Runtime, RuntimeBackend,
-    Session, SessionId, SessionStatus, Workspace, WorkspaceKind,
+    AgentId, JsonObject, NewSession, Problem, ProblemCode, Runtime, RuntimeBackend, Session,
+    SessionId, SessionStatus,
 };
 use abide_store::{Created, RequestKey, StoreError};
 
@@ -60,18 +60,7 @@ impl ControlPlane {
                 id
             }
         };
-        let workspace = match request.workspace {
-            WorkspaceRequest::Scratch => Workspace {
-                kind: WorkspaceKind::Scratch,
-                path: self
-                    .config
-                    .workspaces_dir
-                    .join(request.id.to_string())
-                    .display()
-                    .to_string(),
-            },
-            WorkspaceRequest::Directory(path) => existing_directory(&path)?,
-        };
+        let workspace = self.runtimes.workspace(request.id, request.workspace)?;
         let new = NewSession {
             id: request.id,
             agent_id,
@@ -156,30 +145,4 @@ impl ControlPlane {
         let id = self.session(id).await?.id;
         self.runtimes.interrupt(id).await
     }
-}
-
-fn existing_directory(path: &std::path::Path) -> Outcome<Workspace> {
-    let invalid = |message: String| {
-        Problem::invalid(&[FieldError {
-            kind: "value_error".to_owned(),
-            loc: vec!["body".to_owned(), "workspace".to_owned()],
-            msg: message,
-            input: path.display().to_string().into(),
-        }])
-    };
-    if !path.is_absolute() {
-        return Err(invalid(
-            "must be an absolute path on the server's machine".to_owned(),
-        ));
-    }
-    let path = path
-        .canonicalize()
-        .map_err(|error| invalid(error.to_string()))?;
-    if !path.is_dir() {
-        return Err(invalid("is not a directory".to_owned()));
-    }
-    Ok(Workspace {
-        kind: WorkspaceKind::Directory,
-        path: path.display().to_string(),
-    })
 }

@@ -6,12 +6,12 @@ use abide_model::{
     NewStep, Problem, ProblemCode, Session, SessionId, SessionStatus, Step, StepFilter, StepId,
     StepStatus, SubmitStep, Timestamp,
 };
-use abide_session_agent::{Acceptance, Ended, Phase, Refusal, RunHandle, crash_points};
+use abide_session_agent::{Acceptance, Ended, Phase, RunHandle, crash_points};
 use abide_store::Accepted;
 use uuid::Uuid;
 
 use super::{ControlPlane, Outcome, store_problem};
-use crate::runtimes::runtime_crashed;
+use crate::trace;
 
 /// A step to run.
 #[derive(Debug)]
@@ -45,7 +45,26 @@ pub(crate) struct Submitted {
 
 impl ControlPlane {
     /// Accepts a step and hands it over. Repeating a step id joins the first execution.
-    pub(crate) async fn submit(&self, id: SessionId, submission: Submission) -> Outcome<Submitted> {
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        id: SessionId,
+        submission: Submission,
+    ) -> Outcome<Submitted> {
+        if self.runtimes.vouches() {
+            return self.accept(id, submission).await;
+        }
+        // What is recorded is also sent, even if the client goes away in between.
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let this = Arc::clone(self);
+        let work = trace::carried(async move { this.accept(id, submission).await });
+        self.tasks.spawn("submit", async move {
+            // Nobody may be waiting any more.
+            let _ = tell.send(work.await);
+        });
+        told.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    async fn accept(&self, id: SessionId, submission: Submission) -> Outcome<Submitted> {
         let session = self.session(id).await?;
         let SubmitStep {
             code,
@@ -71,8 +90,7 @@ impl ControlPlane {
             .filter(|now| now.id == interpreter.id)
             .unwrap_or(interpreter);
         if let Err(refusal) = interpreter.readiness.clone() {
-            let problem = refused(&session, refusal);
-            return self.repeated(id, step_id, &code, problem).await;
+            return self.repeated(id, step_id, &code, *refusal).await;
         }
         if last.is_none() && interpreter.caught_up {
             *last = Some(self.store.last_sequence(id).await.map_err(store_problem)?);
@@ -88,7 +106,8 @@ impl ControlPlane {
         });
         // Nobody can hear of a step of our own naming before it ends, and nothing else has to be
         // remembered about it: then one record at the end does.
-        let unheard_of = own_id
+        let unheard_of = self.runtimes.vouches()
+            && own_id
             && submission.caller == Caller::Waits
             && new.timeout_ms.is_none()
             && interpreter.idle;
@@ -128,8 +147,7 @@ impl ControlPlane {
                 acceptance,
                 submission.caller == Caller::Reads,
             )
-            .await
-            .map_err(|refusal| refused(&session, refusal))?;
+            .await?;
         Ok(Submitted {
             step,
             run: Some(run),
@@ -237,11 +255,11 @@ impl ControlPlane {
         if !step.status.is_terminal() && self.runtimes.known(session).is_some() {
             match self.runtimes.peek(session, id).await {
                 Some(peek) => {
-                    step.stdout = peek.stdout.text();
-                    step.stdout_bytes = peek.stdout.bytes;
-                    step.stderr = peek.stderr.text();
-                    step.stderr_bytes = peek.stderr.bytes;
-                    step.truncated = peek.stdout.omitted() + peek.stderr.omitted() > 0;
+                    step.stdout = peek.stdout;
+                    step.stdout_bytes = peek.stdout_bytes;
+                    step.stderr = peek.stderr;
+                    step.stderr_bytes = peek.stderr_bytes;
+                    step.truncated = peek.truncated;
                     step.started_at = peek.started_at;
                     step.queue_position = u32::try_from(peek.position).unwrap_or(u32::MAX);
                     if peek.started_at.is_some() {
@@ -273,6 +291,9 @@ impl ControlPlane {
         let Some(mut run) = run else { return Ok(step) };
         match run.ended().await {
             Some(ended) => Ok(with_end(step, &ended)),
+            None if let Some(problem) = self.runtimes.trouble(step.session_id, step.id) => {
+                Err(problem)
+            }
             None => Err(Problem::new(
                 ProblemCode::ShuttingDown,
                 format!(
@@ -348,16 +369,8 @@ fn check_open(session: &Session) -> Outcome<()> {
     }
 }
 
-fn refused(session: &Session, refusal: Refusal) -> Problem {
-    match refusal {
-        Refusal::Dead(exit) => runtime_crashed(session, &exit),
-        Refusal::QueueFull(waiting) => Problem::new(
-            ProblemCode::LimitReached,
-            format!("{waiting} steps wait in this session already (queue_length); try again later"),
-        )
-        .with_details(serde_json::json!({ "queued": waiting })),
-        Refusal::Stopping => Problem::new(ProblemCode::ShuttingDown, "the server is stopping"),
-    }
+fn stopping() -> Problem {
+    Problem::new(ProblemCode::ShuttingDown, "the server is stopping")
 }
 
 fn used_for_other_code() -> Problem {

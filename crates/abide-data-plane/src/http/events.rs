@@ -20,14 +20,15 @@ pub(super) fn router() -> Router<App> {
 
 async fn events(State(app): State<App>, RawQuery(query): RawQuery) -> Answer<Json<PlaneNews>> {
     let mut query = Fields::of_query(query.as_deref());
+    let epoch = query.text("epoch")?;
     let after = query.number("after", u64::MAX)?;
     let wait = query.number("wait_ms", MAX_WAIT_MS)?.unwrap_or(0);
-    let news = app.plane.news(after, Duration::from_millis(wait));
+    let news = app.plane.news(&epoch, after, Duration::from_millis(wait));
     // A server that stops keeps nobody waiting.
     tokio::select! {
         news = news => Ok(Json(news)),
         () = app.plane.tasks.stopping().cancelled_owned() => {
-            Ok(Json(app.plane.news(None, Duration::ZERO).await))
+            Ok(Json(app.plane.news("", None, Duration::ZERO).await))
         }
     }
 }

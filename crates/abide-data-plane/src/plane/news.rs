@@ -47,9 +47,14 @@ impl News {
         self.last.send_replace(sequence);
     }
 
-    /// What came after number `after`, waited for at most `wait`; without a number, how far the
-    /// numbers are.
-    pub(super) async fn after(&self, after: Option<u64>, wait: Duration) -> PlaneNews {
+    /// See [`super::DataPlane::news`].
+    pub(super) async fn after(
+        &self,
+        epoch: &str,
+        after: Option<u64>,
+        wait: Duration,
+    ) -> PlaneNews {
+        let after = after.filter(|_| epoch.is_empty() || epoch == self.epoch);
         if let Some(after) = after {
             let mut last = self.last.subscribe();
             // In time or not: what there is then is the answer.

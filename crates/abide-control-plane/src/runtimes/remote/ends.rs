@@ -1,0 +1,155 @@
+//! Ends: of steps, told once they are recorded, and of interpreters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide_model::{
+    Exit, NewStep, Problem, ProblemCode, StepError, StepOutcome, StepStatus, WorkerId,
+};
+use abide_session_agent::{Acceptance, Ended, LEFT_NOTHING, Recorder as _};
+use tracing::warn;
+
+use super::sessions::Known;
+use super::steps::Way;
+use super::{Remote, runtime_crashed};
+
+/// Pause before an end is recorded again, at first and at most.
+const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+impl Remote {
+    /// Records how a step ended, and what that says of its interpreter; then tells it.
+    pub(super) async fn ended(&self, known: &Arc<Known>, way: &Way, outcome: StepOutcome) {
+        let outcome = Arc::new(outcome);
+        let Some(sequence) = self.record_end(&way.step, &outcome).await else {
+            // The server stops; the next one asks again.
+            return;
+        };
+        if let (Some(exit), Some(worker)) = (&outcome.exit, outcome.worker) {
+            self.crashed(known, worker, Some(exit.clone())).await;
+        }
+        known.end(way.step.id);
+        way.end(Arc::new(Ended { sequence, outcome }));
+    }
+
+    /// Records that a step came to nothing, and why.
+    pub(super) async fn refuse(
+        &self,
+        known: &Arc<Known>,
+        way: &Way,
+        status: StepStatus,
+        why: &Problem,
+    ) {
+        let outcome = StepOutcome {
+            status,
+            error: Some(StepError {
+                kind: camel_case(&why.code),
+                message: why.message.clone(),
+                traceback: String::new(),
+            }),
+            ..StepOutcome::lost(way.step.id, "")
+        };
+        self.ended(known, way, outcome).await;
+    }
+
+    pub(super) async fn conclude_lost(&self, step: NewStep) {
+        let outcome = Arc::new(StepOutcome::lost(step.id, LEFT_NOTHING));
+        self.record_end(&Arc::new(step), &outcome).await;
+    }
+
+    /// `None` if the server stops before it is durable.
+    async fn record_end(&self, step: &Arc<NewStep>, outcome: &Arc<StepOutcome>) -> Option<i64> {
+        let stopping = self.config.tasks.stopping();
+        let mut pause = RECORD_AGAIN.0;
+        loop {
+            let recorded = self.config.recorder.step_finished(
+                Arc::clone(step),
+                Acceptance::Recorded,
+                Arc::clone(outcome),
+            );
+            match recorded.await {
+                Ok(sequence) => return Some(sequence),
+                Err(error) => {
+                    warn!(step = %step.id, error = &error as &dyn std::error::Error, "not recorded");
+                }
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return None,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RECORD_AGAIN.1),
+            }
+        }
+    }
+
+    /// Notes and records that an interpreter died by itself, if that is news.
+    pub(super) async fn crashed(&self, known: &Known, worker: WorkerId, exit: Option<Exit>) {
+        let exit = exit.unwrap_or_else(|| Exit {
+            reason: "it died, and nobody saw how".to_owned(),
+            ..Exit::default()
+        });
+        if known.die(worker, runtime_crashed(known.session, &exit)) {
+            self.record_exit(known.session, worker, exit, true).await;
+        }
+    }
+
+    /// What a refusal says of the session's interpreter. The problem that the client is to hear.
+    pub(super) async fn learn(&self, known: &Known, worker: WorkerId, problem: Problem) -> Problem {
+        let code = problem.code.as_str();
+        if code == ProblemCode::RuntimeCrashed.as_str() {
+            self.crashed(known, worker, exit_of(&problem)).await;
+        } else if code == ProblemCode::RuntimeIdentityMismatch.as_str() {
+            let exit = Exit {
+                reason: problem.message.clone(),
+                ..Exit::default()
+            };
+            self.crashed(known, worker, Some(exit)).await;
+        } else if code == ProblemCode::SessionNotFound.as_str() {
+            // It is here, so the client must not hear that it is not.
+            let exit = Exit {
+                reason: "the data plane does not know the session any more".to_owned(),
+                ..Exit::default()
+            };
+            let problem = runtime_crashed(known.session, &exit);
+            self.crashed(known, worker, Some(exit)).await;
+            return problem;
+        } else if code == ProblemCode::SessionExpired.as_str() {
+            self.gone(known, worker, problem.clone()).await;
+        }
+        problem
+    }
+
+    /// Notes and records that an interpreter was ended below, if that is news.
+    pub(super) async fn gone(&self, known: &Known, worker: WorkerId, problem: Problem) {
+        let exit = Exit {
+            reason: problem.message.clone(),
+            ..Exit::default()
+        };
+        if known.die(worker, problem) {
+            self.record_exit(known.session, worker, exit, false).await;
+        }
+    }
+}
+
+/// How an interpreter ended, where a problem tells.
+fn exit_of(problem: &Problem) -> Option<Exit> {
+    serde_json::from_value(problem.details.as_ref()?.get("exit")?.clone()).ok()
+}
+
+/// `runtime_unreachable` as the type of an error: `RuntimeUnreachable`.
+fn camel_case(code: &str) -> String {
+    let words = code.split('_').map(|word| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        format!("{}{rest}", first.to_ascii_uppercase())
+    });
+    words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_code_as_a_type() {
+        assert_eq!(
+            super::camel_case("runtime_unreachable"),
+            "RuntimeUnreachable"
+        );
+        assert_eq!(super::camel_case(""), "");
+    }
+}

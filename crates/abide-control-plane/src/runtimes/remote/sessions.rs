@@ -1,0 +1,333 @@
+//! Sessions: what is known of each, and how each gets and loses its interpreter.
+
+use std::sync::Arc;
+
+use abide_data_plane::CreateSession;
+use abide_data_plane::client::RemoteSession;
+use abide_model::{
+    Exit, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId, Timestamp,
+    WorkerId, WorkerKind, WorkerState, WorkspaceKind,
+};
+use abide_session_agent::{AgentCounts, Phase, Recorder as _, Refusal};
+use abide_store::StoreError;
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tracing::warn;
+
+use super::super::{Interpreter, refused};
+use super::steps::Way;
+use super::{Remote, runtime_crashed};
+use crate::service::{Outcome, store_problem};
+use crate::trace;
+
+/// Sessions that are ended at once.
+const AT_ONCE: usize = 8;
+
+/// A session that has, or had, an interpreter.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) session: SessionId,
+    queue_length: usize,
+    /// See [`Interpreter::accepting`].
+    accepting: Arc<tokio::sync::Mutex<Option<i64>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    worker: WorkerId,
+    /// Why it takes no more steps.
+    dead: Option<Box<Problem>>,
+    /// Steps that have not ended, in the order in which they run.
+    steps: Vec<Arc<Way>>,
+}
+
+impl Known {
+    pub(super) fn new(session: SessionId, worker: WorkerId, queue_length: usize) -> Arc<Self> {
+        Arc::new(Self {
+            session,
+            queue_length,
+            accepting: Arc::default(),
+            state: Mutex::new(State {
+                worker,
+                dead: None,
+                steps: Vec::new(),
+            }),
+        })
+    }
+
+    pub(super) fn interpreter(&self) -> Interpreter {
+        let state = self.state.lock();
+        let waiting = state.steps.len();
+        let readiness = match &state.dead {
+            Some(problem) => Err(problem.clone()),
+            None if waiting >= self.queue_length => {
+                let refusal = Refusal::QueueFull(waiting);
+                Err(Box::new(refused(self.session, refusal)))
+            }
+            None => Ok(()),
+        };
+        Interpreter {
+            id: state.worker,
+            readiness,
+            idle: state.steps.is_empty(),
+            // Every step of before is in the records.
+            caught_up: true,
+            accepting: Arc::clone(&self.accepting),
+        }
+    }
+
+    /// Its turn to have a step accepted.
+    pub(super) fn accepting(&self) -> Arc<tokio::sync::Mutex<Option<i64>>> {
+        Arc::clone(&self.accepting)
+    }
+
+    pub(super) fn worker(&self) -> WorkerId {
+        self.state.lock().worker
+    }
+
+    /// Why it takes no more steps.
+    pub(super) fn death(&self) -> Option<Problem> {
+        self.state.lock().dead.as_deref().cloned()
+    }
+
+    /// Adds a step at the end of the queue.
+    pub(super) fn begin(&self, step: Arc<NewStep>) -> Arc<Way> {
+        let way = Arc::new(Way::new(step));
+        self.state.lock().steps.push(Arc::clone(&way));
+        way
+    }
+
+    /// Takes a step out whose end is recorded.
+    pub(super) fn end(&self, step: StepId) {
+        self.state.lock().steps.retain(|way| way.step.id != step);
+    }
+
+    /// A step that has not ended.
+    pub(super) fn way(&self, step: StepId) -> Option<Arc<Way>> {
+        let state = self.state.lock();
+        state.steps.iter().find(|way| way.step.id == step).cloned()
+    }
+
+    /// How many steps are before one.
+    pub(super) fn position(&self, step: StepId) -> Option<usize> {
+        let state = self.state.lock();
+        state.steps.iter().position(|way| way.step.id == step)
+    }
+
+    /// Notes that `worker` is gone; false if that was known, or it has another one by now.
+    pub(super) fn die(&self, worker: WorkerId, problem: Problem) -> bool {
+        let mut state = self.state.lock();
+        let news = state.worker == worker && state.dead.is_none();
+        if news {
+            state.dead = Some(Box::new(problem));
+        }
+        news
+    }
+
+    /// Gives it another interpreter.
+    fn renew(&self, worker: WorkerId) {
+        let mut state = self.state.lock();
+        state.worker = worker;
+        state.dead = None;
+    }
+
+    pub(super) fn count(&self, counts: &mut AgentCounts) {
+        let state = self.state.lock();
+        counts.interpreters += usize::from(state.dead.is_none());
+        let running = |way: &&Arc<Way>| matches!(way.phase(), Phase::Running { .. });
+        let running = state.steps.iter().filter(running).count();
+        counts.running_steps += running;
+        counts.queued_steps += state.steps.len() - running;
+    }
+}
+
+impl Remote {
+    /// The session's interpreter: the one it has, its first, or another one.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        session: &Session,
+        fresh: bool,
+    ) -> Outcome<Arc<Known>> {
+        let (this, session) = (Arc::clone(self), session.clone());
+        // Whoever asked may go away; what was made below is recorded all the same.
+        self.finish("open session", async move {
+            this.open_now(&session, fresh).await
+        })
+        .await
+    }
+
+    async fn open_now(self: &Arc<Self>, session: &Session, fresh: bool) -> Outcome<Arc<Known>> {
+        let _turn = self.locks.lock(session.id).await;
+        let known = self.find(session.id);
+        if let Some(known) = known.filter(|_| !fresh) {
+            return Ok(known);
+        }
+        let store = &self.config.store;
+        let last = store.current_worker(session.id).await;
+        let last = last.map_err(store_problem)?;
+        if !fresh && let Some(worker) = &last {
+            // Every live one is known since the start, so what the records have is dead.
+            let exit = worker.exit.clone().unwrap_or_default();
+            return Err(runtime_crashed(session.id, &exit));
+        }
+        let remote = self.make(session, last.is_some()).await?;
+        let Some(id) = remote.worker_id else {
+            return Err(Problem::new(
+                ProblemCode::RuntimeUnavailable,
+                "the data plane did not say which interpreter the session got",
+            ));
+        };
+        let before = last.filter(|worker| worker.state == WorkerState::Running);
+        if let Some(before) = before.filter(|before| before.id != id) {
+            let exit = Exit {
+                reason: "restarted on request".to_owned(),
+                ..Exit::default()
+            };
+            self.record_exit(session.id, before.id, exit, false).await;
+        }
+        let new = NewWorker {
+            id,
+            session_id: session.id,
+            kind: WorkerKind::Interpreter,
+            runtime: session.runtime,
+        };
+        let recorded = if fresh {
+            store.restart_worker(new).await
+        } else {
+            store.assign_worker(new).await
+        };
+        match recorded {
+            // The data plane had nothing to do.
+            Ok(_) | Err(StoreError::IdTaken(_)) => {}
+            Err(error) => return Err(store_problem(error)),
+        }
+        let known = self.renew(session.id, id);
+        if remote.status == "crashed" {
+            self.crashed(&known, id, None).await;
+        }
+        Ok(known)
+    }
+
+    /// Has the data plane make the session, or give it another interpreter if it `has` had one.
+    async fn make(&self, session: &Session, has: bool) -> Outcome<RemoteSession> {
+        let trace = trace::current();
+        let label = session.id.to_string();
+        if has {
+            match self.client.restart(&label, &trace).await {
+                // It is not there any more: another one in its place.
+                Err(problem) if matches!(problem.status, 404 | 410) => {}
+                other => return other,
+            }
+        }
+        let left = |expires: Timestamp| {
+            let micros = expires.as_micros() - Timestamp::now().as_micros();
+            (micros / 1_000_000 + 1).max(1)
+        };
+        let new = CreateSession {
+            session_id: label,
+            runtime: session.runtime,
+            workspace_ref: Some(session.workspace.path.clone()),
+            scratch: session.workspace.kind == WorkspaceKind::Scratch,
+            ttl_seconds: session.expires_at.map(left),
+            sliding: false,
+        };
+        self.client.create(&new, &trace).await
+    }
+
+    /// Notes that a session has this interpreter from now on.
+    pub(super) fn renew(&self, session: SessionId, worker: WorkerId) -> Arc<Known> {
+        let mut sessions = self.sessions.write();
+        let known = sessions
+            .entry(session)
+            .or_insert_with(|| Known::new(session, worker, self.config.queue_length));
+        known.renew(worker);
+        Arc::clone(known)
+    }
+
+    /// Ends a session below. `had` says whether it ever had an interpreter.
+    pub(super) async fn delete(self: &Arc<Self>, session: SessionId, had: bool) -> Outcome<()> {
+        let this = Arc::clone(self);
+        self.finish("end session", async move {
+            let _turn = this.locks.lock(session).await;
+            let label = session.to_string();
+            let had = had || this.find(session).is_some();
+            match this.client.terminate(&label, &trace::current()).await {
+                Ok(()) => {}
+                Err(problem) if matches!(problem.status, 404 | 410) => {}
+                // Nothing of it was ever made, as far as anybody knows.
+                Err(problem) if !had => {
+                    warn!(%session, message = %problem.message, "cannot ask for its end");
+                }
+                Err(problem) => return Err(problem),
+            }
+            this.sessions.write().remove(&session);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends every session's interpreter.
+    pub(super) async fn end_all(self: &Arc<Self>) {
+        let all: Vec<_> = self.sessions.read().values().cloned().collect();
+        let ending = all.into_iter().filter(|known| known.death().is_none());
+        futures_util::stream::iter(ending)
+            .for_each_concurrent(AT_ONCE, async |known| {
+                let label = known.session.to_string();
+                match self.client.terminate(&label, &trace::current()).await {
+                    Ok(()) => {
+                        let exit = Exit {
+                            reason: "stopped by `abide down`".to_owned(),
+                            ..Exit::default()
+                        };
+                        let worker = known.worker();
+                        if known.die(worker, runtime_crashed(known.session, &exit)) {
+                            self.record_exit(known.session, worker, exit, false).await;
+                        }
+                    }
+                    Err(problem) => {
+                        warn!(session = label, message = %problem.message, "cannot end it");
+                    }
+                }
+            })
+            .await;
+    }
+
+    /// Does work to its end, whether or not somebody waits for it.
+    pub(super) async fn finish<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Outcome<T>> + Send + 'static,
+    ) -> Outcome<T> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = trace::carried(work);
+        self.config.tasks.spawn(name, async move {
+            // Nobody may be waiting any more.
+            let _ = tell.send(work.await);
+        });
+        told.await.unwrap_or_else(|_| {
+            Err(Problem::new(
+                ProblemCode::ShuttingDown,
+                "the server is stopping",
+            ))
+        })
+    }
+
+    /// Writes down that an interpreter ended.
+    pub(super) async fn record_exit(
+        &self,
+        session: SessionId,
+        worker: WorkerId,
+        exit: Exit,
+        crashed: bool,
+    ) {
+        let recorded = self
+            .config
+            .recorder
+            .worker_exited(session, worker, exit, crashed);
+        if let Err(error) = recorded.await {
+            // The records say that it lives; the next start asks the data plane.
+            warn!(%session, %worker, error = &error as &dyn std::error::Error, "end not recorded");
+        }
+    }
+}
