@@ -7,6 +7,7 @@ mod agent;
 mod data_plane;
 mod processes;
 mod server;
+mod stack;
 mod terminal;
 
 pub use agent::{AgentOptions, TestAgent};
@@ -14,4 +15,5 @@ pub use data_plane::TestDataPlane;
 pub(crate) use processes::agent_is_there;
 pub use processes::{processes_of_worker_dir, still_alive};
 pub use server::{Exited, ServerOptions, TestServer};
+pub use stack::{Plane, TestStack};
 pub use terminal::Terminal;

@@ -11,5 +11,6 @@ mod online;
 mod packets;
 mod pages;
 mod session_agent;
+mod split;
 mod survival;
 mod terminal;

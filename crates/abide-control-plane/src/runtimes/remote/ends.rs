@@ -9,12 +9,15 @@ use abide_model::{
 use abide_session_agent::{Acceptance, Ended, LEFT_NOTHING, Recorder as _};
 use tracing::warn;
 
-use super::sessions::Known;
+use super::sessions::{Ending, Known, record_exit};
 use super::steps::Way;
 use super::{Remote, runtime_crashed};
 
 /// Pause before an end is recorded again, at first and at most.
 const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long the end of an interpreter waits for the ends of its steps.
+const STEPS_END_WITHIN: Duration = Duration::from_secs(2);
 
 impl Remote {
     /// Records how a step ended, and what that says of its interpreter; then tells it.
@@ -27,7 +30,8 @@ impl Remote {
         if let (Some(exit), Some(worker)) = (&outcome.exit, outcome.worker) {
             self.crashed(known, worker, Some(exit.clone())).await;
         }
-        known.end(way.step.id);
+        let ending = known.end(way.step.id);
+        self.record_ending(known.session, ending).await;
         way.end(Arc::new(Ended { sequence, outcome }));
     }
 
@@ -80,18 +84,51 @@ impl Remote {
     }
 
     /// Notes and records that an interpreter died by itself, if that is news.
-    pub(super) async fn crashed(&self, known: &Known, worker: WorkerId, exit: Option<Exit>) {
+    pub(super) async fn crashed(&self, known: &Arc<Known>, worker: WorkerId, exit: Option<Exit>) {
         let exit = exit.unwrap_or_else(|| Exit {
             reason: "it died, and nobody saw how".to_owned(),
             ..Exit::default()
         });
-        if known.die(worker, runtime_crashed(known.session, &exit)) {
-            self.record_exit(known.session, worker, exit, true).await;
+        let problem = runtime_crashed(known.session, &exit);
+        let ending = Ending {
+            worker,
+            exit,
+            crashed: true,
+        };
+        self.dies(known, ending, problem).await;
+    }
+
+    /// Notes an end, if it is news, and records it after those of the steps that ended with it.
+    async fn dies(&self, known: &Arc<Known>, ending: Ending, problem: Problem) {
+        if !known.die(ending, problem) {
+            return;
         }
+        if known.is_idle() {
+            return self.record_ending(known.session, known.ending()).await;
+        }
+        // Those may take until their runtime can be asked.
+        let (recorder, known) = (Arc::clone(&self.config.recorder), Arc::clone(known));
+        let stopping = self.config.tasks.stopping();
+        self.config
+            .tasks
+            .spawn("end of an interpreter", async move {
+                tokio::select! {
+                    () = stopping.cancelled() => {}
+                    () = tokio::time::sleep(STEPS_END_WITHIN) => {}
+                }
+                if let Some(ending) = known.ending() {
+                    record_exit(&recorder, known.session, ending).await;
+                }
+            });
     }
 
     /// What a refusal says of the session's interpreter. The problem that the client is to hear.
-    pub(super) async fn learn(&self, known: &Known, worker: WorkerId, problem: Problem) -> Problem {
+    pub(super) async fn learn(
+        &self,
+        known: &Arc<Known>,
+        worker: WorkerId,
+        problem: Problem,
+    ) -> Problem {
         let code = problem.code.as_str();
         if code == ProblemCode::RuntimeCrashed.as_str() {
             self.crashed(known, worker, exit_of(&problem)).await;
@@ -117,14 +154,9 @@ impl Remote {
     }
 
     /// Notes and records that an interpreter was ended below, if that is news.
-    pub(super) async fn gone(&self, known: &Known, worker: WorkerId, problem: Problem) {
-        let exit = Exit {
-            reason: problem.message.clone(),
-            ..Exit::default()
-        };
-        if known.die(worker, problem) {
-            self.record_exit(known.session, worker, exit, false).await;
-        }
+    pub(super) async fn gone(&self, known: &Arc<Known>, worker: WorkerId, problem: Problem) {
+        let ending = Ending::on_purpose(worker, &problem.message);
+        self.dies(known, ending, problem).await;
     }
 }
 

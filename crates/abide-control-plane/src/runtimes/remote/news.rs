@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use abide_data_plane::client::RemoteSession;
 use abide_model::{
-    Exit, NewWorker, Problem, ProblemCode, RouteStatus, SessionId, SessionNews, WorkerKind,
+    NewWorker, Problem, ProblemCode, RouteStatus, SessionId, SessionNews, WorkerKind,
 };
 use abide_store::StoreError;
 use tracing::{info, warn};
 
 use super::Remote;
-use super::sessions::Known;
+use super::sessions::{Ending, Known};
 use crate::service::Outcome;
 use crate::trace;
 
@@ -147,16 +147,13 @@ impl Remote {
         });
     }
 
-    async fn held_against(&self, known: &Known, found: &RemoteSession) {
+    async fn held_against(&self, known: &Arc<Known>, found: &RemoteSession) {
         let ours = known.worker();
         match (found.status.as_str(), found.worker_id) {
             ("running", Some(worker)) if worker != ours => {
                 info!(session = %known.session, %worker, "restarted below");
-                let exit = Exit {
-                    reason: "restarted below this server".to_owned(),
-                    ..Exit::default()
-                };
-                self.record_exit(known.session, ours, exit, false).await;
+                let ending = Ending::on_purpose(ours, "restarted below this server");
+                self.record_ending(known.session, Some(ending)).await;
                 let Ok(Some(session)) = self.config.store.session(known.session).await else {
                     return;
                 };

@@ -18,8 +18,11 @@ use super::super::{Interpreter, refused};
 use super::steps::Way;
 use super::{Remote, runtime_crashed};
 use crate::service::{Outcome, store_problem};
+use crate::store_recorder::StoreRecorder;
 use crate::trace;
 
+/// What a session may live longer below than its records say, in seconds.
+const EXPIRY_GRACE_SECONDS: i64 = 10;
 /// Sessions that are ended at once.
 const AT_ONCE: usize = 8;
 
@@ -33,13 +36,38 @@ pub(super) struct Known {
     state: Mutex<State>,
 }
 
+/// How an interpreter ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) worker: WorkerId,
+    pub(super) exit: Exit,
+    /// By itself.
+    pub(super) crashed: bool,
+}
+
 #[derive(Debug)]
 struct State {
     worker: WorkerId,
     /// Why it takes no more steps.
     dead: Option<Box<Problem>>,
+    /// An end that is recorded once the steps that ended with it are.
+    ending: Option<Ending>,
     /// Steps that have not ended, in the order in which they run.
     steps: Vec<Arc<Way>>,
+}
+
+impl Ending {
+    /// Of an interpreter that was ended on purpose.
+    pub(super) fn on_purpose(worker: WorkerId, reason: &str) -> Self {
+        Self {
+            worker,
+            exit: Exit {
+                reason: reason.to_owned(),
+                ..Exit::default()
+            },
+            crashed: false,
+        }
+    }
 }
 
 impl Known {
@@ -51,6 +79,7 @@ impl Known {
             state: Mutex::new(State {
                 worker,
                 dead: None,
+                ending: None,
                 steps: Vec::new(),
             }),
         })
@@ -98,9 +127,20 @@ impl Known {
         way
     }
 
-    /// Takes a step out whose end is recorded.
-    pub(super) fn end(&self, step: StepId) {
-        self.state.lock().steps.retain(|way| way.step.id != step);
+    /// Takes a step out whose end is recorded. With the last one comes what is to be recorded next.
+    pub(super) fn end(&self, step: StepId) -> Option<Ending> {
+        let mut state = self.state.lock();
+        state.steps.retain(|way| way.step.id != step);
+        if state.steps.is_empty() {
+            state.ending.take()
+        } else {
+            None
+        }
+    }
+
+    /// What is to be recorded of its interpreter's end, whatever becomes of the steps.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.state.lock().ending.take()
     }
 
     /// A step that has not ended.
@@ -115,14 +155,21 @@ impl Known {
         state.steps.iter().position(|way| way.step.id == step)
     }
 
-    /// Notes that `worker` is gone; false if that was known, or it has another one by now.
-    pub(super) fn die(&self, worker: WorkerId, problem: Problem) -> bool {
+    /// Notes that its interpreter is gone, and why; false if that was known, or it has another one
+    /// by now.
+    pub(super) fn die(&self, ending: Ending, problem: Problem) -> bool {
         let mut state = self.state.lock();
-        let news = state.worker == worker && state.dead.is_none();
+        let news = state.worker == ending.worker && state.dead.is_none();
         if news {
             state.dead = Some(Box::new(problem));
+            state.ending = Some(ending);
         }
         news
+    }
+
+    /// Nothing waits or runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().steps.is_empty()
     }
 
     /// Gives it another interpreter.
@@ -159,9 +206,11 @@ impl Remote {
 
     async fn open_now(self: &Arc<Self>, session: &Session, fresh: bool) -> Outcome<Arc<Known>> {
         let _turn = self.locks.lock(session.id).await;
-        let known = self.find(session.id);
-        if let Some(known) = known.filter(|_| !fresh) {
-            return Ok(known);
+        if let Some(known) = self.find(session.id) {
+            if !fresh {
+                return Ok(known);
+            }
+            self.record_ending(session.id, known.ending()).await;
         }
         let store = &self.config.store;
         let last = store.current_worker(session.id).await;
@@ -180,11 +229,8 @@ impl Remote {
         };
         let before = last.filter(|worker| worker.state == WorkerState::Running);
         if let Some(before) = before.filter(|before| before.id != id) {
-            let exit = Exit {
-                reason: "restarted on request".to_owned(),
-                ..Exit::default()
-            };
-            self.record_exit(session.id, before.id, exit, false).await;
+            let ending = Ending::on_purpose(before.id, "restarted on request");
+            self.record_ending(session.id, Some(ending)).await;
         }
         let new = NewWorker {
             id,
@@ -220,9 +266,10 @@ impl Remote {
                 other => return other,
             }
         }
+        // New steps are refused from its expiry on; what runs then may still come to its end.
         let left = |expires: Timestamp| {
             let micros = expires.as_micros() - Timestamp::now().as_micros();
-            (micros / 1_000_000 + 1).max(1)
+            (micros / 1_000_000 + 1).max(1) + EXPIRY_GRACE_SECONDS
         };
         let new = CreateSession {
             session_id: label,
@@ -276,14 +323,10 @@ impl Remote {
                 let label = known.session.to_string();
                 match self.client.terminate(&label, &trace::current()).await {
                     Ok(()) => {
-                        let exit = Exit {
-                            reason: "stopped by `abide down`".to_owned(),
-                            ..Exit::default()
-                        };
-                        let worker = known.worker();
-                        if known.die(worker, runtime_crashed(known.session, &exit)) {
-                            self.record_exit(known.session, worker, exit, false).await;
-                        }
+                        let ending = Ending::on_purpose(known.worker(), "stopped by `abide down`");
+                        let problem = runtime_crashed(known.session, &ending.exit);
+                        known.die(ending, problem);
+                        self.record_ending(known.session, known.ending()).await;
                     }
                     Err(problem) => {
                         warn!(session = label, message = %problem.message, "cannot end it");
@@ -313,21 +356,23 @@ impl Remote {
         })
     }
 
-    /// Writes down that an interpreter ended.
-    pub(super) async fn record_exit(
-        &self,
-        session: SessionId,
-        worker: WorkerId,
-        exit: Exit,
-        crashed: bool,
-    ) {
-        let recorded = self
-            .config
-            .recorder
-            .worker_exited(session, worker, exit, crashed);
-        if let Err(error) = recorded.await {
-            // The records say that it lives; the next start asks the data plane.
-            warn!(%session, %worker, error = &error as &dyn std::error::Error, "end not recorded");
+    /// Writes down what is left to be recorded of an interpreter's end.
+    pub(super) async fn record_ending(&self, session: SessionId, ending: Option<Ending>) {
+        if let Some(ending) = ending {
+            record_exit(&self.config.recorder, session, ending).await;
         }
+    }
+}
+
+/// Writes down that an interpreter ended.
+pub(super) async fn record_exit(recorder: &StoreRecorder, session: SessionId, ending: Ending) {
+    let Ending {
+        worker,
+        exit,
+        crashed,
+    } = ending;
+    if let Err(error) = recorder.worker_exited(session, worker, exit, crashed).await {
+        // The records say that it lives; the next start asks the data plane.
+        warn!(%session, %worker, error = &error as &dyn std::error::Error, "end not recorded");
     }
 }

@@ -1,22 +1,110 @@
 //! Plain requests to a server of the test's own, and answers to look at to the letter.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 use abide_client::{Message, SseParser};
 use abide_model::ProblemCode;
-use abide_testkit::{ServerOptions, TestServer};
+use abide_testkit::{AgentOptions, ServerOptions, TestServer, TestStack};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
+/// `abide up`, and how to speak to it.
+pub(crate) type Api = ApiOf<TestServer>;
+
 /// A server and how to speak to it.
-pub(crate) struct Api {
-    pub(crate) server: TestServer,
+pub(crate) struct ApiOf<S> {
+    pub(crate) server: S,
     pub(crate) key: String,
     http: reqwest::Client,
 }
 
+/// The planes in one process, or in three.
+pub(crate) trait Composition: Sized {
+    /// With these settings on top of the small and fast ones.
+    fn begin(settings: &[&str]) -> Self;
+    /// Base URL of the public API.
+    fn base_url(&self) -> &str;
+    /// The key of its own.
+    fn api_key(&self) -> String;
+    /// What scratch workspaces are in, and what stands before their names in the records.
+    fn scratch(&self) -> (PathBuf, String);
+    /// A directory that a session may be given, and its name in the API.
+    fn directory(&self, name: &str) -> (PathBuf, String);
+}
+
+impl Composition for TestServer {
+    fn begin(settings: &[&str]) -> Self {
+        let options = ServerOptions::new(env!("CARGO_BIN_EXE_abide"));
+        let options = settings
+            .iter()
+            .fold(options, |options, setting| options.set(setting));
+        Self::start(options).unwrap()
+    }
+
+    fn base_url(&self) -> &str {
+        self.url()
+    }
+
+    fn api_key(&self) -> String {
+        self.key().unwrap()
+    }
+
+    fn scratch(&self) -> (PathBuf, String) {
+        let dir = self.data_dir().join("workspaces");
+        (dir.clone(), format!("{}/", dir.display()))
+    }
+
+    fn directory(&self, name: &str) -> (PathBuf, String) {
+        let dir = self.home().canonicalize().unwrap().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        (dir.clone(), dir.display().to_string())
+    }
+}
+
+impl Composition for TestStack {
+    fn begin(settings: &[&str]) -> Self {
+        let mut options = AgentOptions::new(env!("CARGO_BIN_EXE_abide")).set("warm_python=1");
+        for setting in settings {
+            options = options.set(setting);
+        }
+        Self::start(options).unwrap()
+    }
+
+    fn base_url(&self) -> &str {
+        self.url()
+    }
+
+    fn api_key(&self) -> String {
+        self.key().unwrap()
+    }
+
+    fn scratch(&self) -> (PathBuf, String) {
+        (self.workspaces(), String::new())
+    }
+
+    fn directory(&self, name: &str) -> (PathBuf, String) {
+        let dir = self.workspaces().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        (dir, name.to_owned())
+    }
+}
+
 impl Api {
+    /// This server.
+    pub(crate) fn of(server: TestServer) -> Self {
+        Self::on(server)
+    }
+
+    /// The next server in the same place; the one before must have ended.
+    pub(crate) fn up_again(&mut self) {
+        self.server.up(&[]).unwrap();
+        self.http = client();
+    }
+}
+
+impl<S: Composition> ApiOf<S> {
     /// A server that keeps no interpreter ready: for tests of records, or of the pool.
     pub(crate) fn cold() -> Self {
         Self::with(&["warm_python=0"])
@@ -24,17 +112,12 @@ impl Api {
 
     /// A server with these settings on top of the small and fast ones.
     pub(crate) fn with(settings: &[&str]) -> Self {
-        let options = ServerOptions::new(env!("CARGO_BIN_EXE_abide"));
-        let options = settings
-            .iter()
-            .fold(options, |options, setting| options.set(setting));
-        Self::of(TestServer::start(options).unwrap())
+        Self::on(S::begin(settings))
     }
 
-    /// This server.
-    pub(crate) fn of(server: TestServer) -> Self {
+    fn on(server: S) -> Self {
         Self {
-            key: server.key().unwrap(),
+            key: server.api_key(),
             server,
             http: client(),
         }
@@ -44,7 +127,7 @@ impl Api {
     pub(crate) fn bare(&self, method: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         self.http
-            .request(method, format!("{}{path}", self.server.url()))
+            .request(method, format!("{}{path}", self.server.base_url()))
     }
 
     /// A request with the key.
@@ -125,12 +208,6 @@ impl Api {
     pub(crate) async fn stream_step(&self, path: &str, code: &str) -> Stream {
         let body = json!({ "code": code });
         Stream::of(self.request("POST", &format!("{path}/steps")).json(&body)).await
-    }
-
-    /// The next server in the same place; the one before must have ended.
-    pub(crate) fn up_again(&mut self) {
-        self.server.up(&[]).unwrap();
-        self.http = client();
     }
 }
 

@@ -1,11 +1,9 @@
 //! Interpreters as the API shows them: state, values, input, environment, ends.
 
-use std::path::Path;
-
 use abide_model::ProblemCode;
 use serde_json::{Value, json};
 
-use super::http::{Answer, Api};
+use super::http::{Answer, Api, Composition as _};
 
 fn text(step: &Value) -> &str {
     step["result"]["text"]
@@ -149,7 +147,10 @@ async fn a_session_works_in_its_workspace() {
             .await
             .check(201);
         let path = format!("/sessions/{}", session["id"].as_str().unwrap());
-        let scratch = Path::new(session["workspace"]["path"].as_str().unwrap());
+        let (scratches, named) = api.server.scratch();
+        let id = session["id"].as_str().unwrap();
+        assert_eq!(session["workspace"]["path"], format!("{named}{id}"));
+        let scratch = scratches.join(id);
         let write = match runtime {
             "python" => "open('made', 'w').write('here')",
             _ => "require('fs').writeFileSync('made', 'here')",
@@ -164,10 +165,9 @@ async fn a_session_works_in_its_workspace() {
         assert!(scratch.join("made").exists(), "it outlives the interpreter");
         assert_eq!(api.delete(&format!("{path}?force=1")).await.status, 204);
         assert!(!scratch.exists(), "removed with the session");
-        let dir = api.server.home().join(runtime);
-        std::fs::create_dir(&dir).unwrap();
+        let (dir, named) = api.server.directory(runtime);
         let path = api
-            .session(json!({"runtime": runtime, "workspace": dir}))
+            .session(json!({"runtime": runtime, "workspace": named}))
             .await;
         api.run(&path, write).await;
         assert_eq!(std::fs::read_to_string(dir.join("made")).unwrap(), "here");

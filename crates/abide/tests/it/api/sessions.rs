@@ -3,7 +3,7 @@
 use abide_model::{ProblemCode, Timestamp};
 use serde_json::{Value, json};
 
-use super::http::{Answer, Api};
+use super::http::{Answer, Api, Composition as _};
 
 const FIELDS: &[&str] = &[
     "id",
@@ -76,7 +76,7 @@ async fn a_new_session_has_every_field_in_order_with_its_default() {
     assert_eq!(uuid.get_version_num(), 7);
     let created = session["created_at"].as_str().unwrap();
     assert!(created.ends_with('Z') && Timestamp::parse(created).is_some());
-    let workspace = api.server.data_dir().join("workspaces").join(id);
+    let workspace = format!("{}{id}", api.server.scratch().1);
     let expected = json!({
         "id": id, "agent_id": agent["id"], "session_type": "conversation", "status": "active",
         "context": {}, "checkpoint": null, "runtime_backend": null, "runtime_metadata": {},
@@ -92,7 +92,7 @@ async fn a_new_session_has_every_field_in_order_with_its_default() {
 #[tokio::test]
 async fn creation_takes_what_is_given_and_ignores_what_it_does_not_know() {
     let api = Api::cold();
-    let dir = api.server.home().canonicalize().unwrap();
+    let (_, dir) = api.server.directory("given");
     let id = "0191e7a0-7c1e-7000-8000-00000000002a";
     let body = json!({
         "session_type": "", "context": {"a": [1, {}]}, "runtime_backend": "kubernetes",

@@ -1,0 +1,21 @@
+//! The public API over three processes: the suite of `api`, where it is not about one process.
+
+mod http {
+    //! The same requests to another composition.
+
+    pub(crate) use crate::api::http::{Answer, Composition, Stream, data, output};
+
+    /// A control plane over a data plane over a session agent, and how to speak to it.
+    pub(crate) type Api = crate::api::http::ApiOf<abide_testkit::TestStack>;
+}
+
+#[path = "api/interpreters.rs"]
+mod interpreters;
+#[path = "api/output.rs"]
+mod output;
+#[path = "api/sessions.rs"]
+mod sessions;
+#[path = "api/steps.rs"]
+mod steps;
+#[path = "api/streams.rs"]
+mod streams;
