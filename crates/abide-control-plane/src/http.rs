@@ -5,6 +5,7 @@ mod auth;
 mod body;
 mod error;
 mod events;
+mod jobs;
 mod output;
 mod server;
 mod sessions;
@@ -42,6 +43,7 @@ type App = Arc<ControlPlane>;
     tags(
         (name = "sessions", description = "The durable unit: record, interpreter, workspace"),
         (name = "steps", description = "Code to run in a session's interpreter"),
+        (name = "jobs", description = "Code to run once, in a session of its own"),
         (name = "output", description = "What steps and sessions wrote, byte for byte"),
         (name = "events", description = "What changed, in order, as a list or as it happens"),
         (name = "agents", description = "Who sessions belong to"),
@@ -57,6 +59,7 @@ fn routes() -> (Router<App>, Router<App>, utoipa::openapi::OpenApi) {
     let (guarded, guarded_api) = OpenApiRouter::with_openapi(ApiDocument::openapi())
         .merge(sessions::router())
         .merge(steps::router())
+        .merge(jobs::router())
         .merge(output::router())
         .merge(agents::router())
         .merge(events::router())

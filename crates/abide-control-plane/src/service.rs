@@ -1,6 +1,7 @@
 //! What the API does, independent of HTTP.
 
 mod agents;
+mod jobs;
 mod sessions;
 mod steps;
 
@@ -11,9 +12,10 @@ use abide_data_plane::client::DataPlaneClient;
 use abide_model::{Problem, ProblemCode, Timestamp};
 use abide_session_agent::{SessionAgent, Tasks};
 use abide_store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use agents::{did, new_agent};
+pub(crate) use jobs::{JobState, NewJob};
 pub(crate) use sessions::{CreateSession, OwnerRequest, WorkspaceRequest};
 pub(crate) use steps::{Caller, Submission, Submitted, with_end, with_phase};
 
@@ -44,6 +46,10 @@ pub struct ControlPlane {
     pub(crate) tasks: Tasks,
     pub(crate) authorizer: Authorizer,
     pub(crate) started_at: Timestamp,
+    /// Turns to run.
+    job_turns: Semaphore,
+    /// How many jobs ended since the start.
+    job_ends: watch::Sender<u64>,
     shutdown: watch::Sender<ShutdownRequest>,
 }
 
@@ -101,14 +107,17 @@ impl ControlPlane {
             metrics,
             tasks,
             started_at: Timestamp::now(),
+            job_turns: Semaphore::new(jobs::AT_ONCE),
+            job_ends: watch::channel(0).0,
             shutdown: watch::channel(None).0,
         }
     }
 
     /// Takes over what the records say was left by the process before. Call it once, before
     /// serving.
-    pub async fn recover(&self) -> Result<(), StoreError> {
-        self.runtimes.recover().await
+    pub async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.runtimes.recover().await?;
+        self.resume_jobs().await
     }
 
     /// Changes once when somebody asks the server to stop through the API.

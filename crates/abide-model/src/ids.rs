@@ -74,6 +74,10 @@ id! {
     WorkerId
 }
 id! {
+    /// A [`crate::Job`].
+    JobId
+}
+id! {
     /// An [`crate::Event`].
     EventId
 }

@@ -8,6 +8,7 @@ mod agent;
 mod bytes;
 mod event;
 mod ids;
+mod job;
 mod json;
 mod plane;
 mod problem;
@@ -20,13 +21,13 @@ mod worker;
 
 pub use agent::{Agent, AgentChanges, AgentStatus, NewAgent};
 pub use event::{Event, EventKind, NewEvent};
-pub use ids::{AgentId, EventId, InvalidId, SessionId, StepId, WorkerId, new_uuid};
+pub use ids::{AgentId, EventId, InvalidId, JobId, SessionId, StepId, WorkerId, new_uuid};
+pub use job::{Job, JobEnd, JobStatus};
 pub use json::{JsonObject, NotAnObject};
 pub use plane::{
-    AgentHealth, AgentSession, AgentStep, AuthMode, BOOT_ID_HEADER, PlaneNews,
-    RegisterSession, Route, RouteStatus, RunStep, SESSION_TOKEN_HEADER, STEP_FRAMES, SessionNews,
-    StepFrame, WorkerExit,
-    is_session_label, session_id_of_label, step_id_of_label,
+    AgentHealth, AgentSession, AgentStep, AuthMode, BOOT_ID_HEADER, PlaneNews, RegisterSession,
+    Route, RouteStatus, RunStep, SESSION_TOKEN_HEADER, STEP_FRAMES, SessionNews, StepFrame,
+    WorkerExit, is_session_label, session_id_of_label, step_id_of_label,
 };
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use runtime::{Runtime, UnknownRuntime};

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exit, NewStep, Runtime, SessionId, StepError, StepId, StepOutcome, StepResult, StepStatus,
-    Timestamp, WorkerId,
+    Exit, NewStep, Runtime, SessionId, Step, StepError, StepId, StepOutcome, StepResult,
+    StepStatus, Timestamp, WorkerId,
 };
 
 /// Carries a session's token to its session agent.
@@ -317,7 +317,7 @@ impl AgentStep {
             .to_owned(),
             stdout: outcome.stdout.text(),
             stderr,
-            exit_code: Some(exit_code(outcome)),
+            exit_code: Some(exit_code(outcome.status, outcome.exit.as_ref())),
             outcome: Some(outcome.status),
             result: outcome.result.clone(),
             error: outcome.error.clone(),
@@ -328,13 +328,45 @@ impl AgentStep {
     }
 }
 
+impl From<Step> for AgentStep {
+    /// A step that ended, from its record.
+    fn from(step: Step) -> Self {
+        let mut stderr = step.stderr;
+        if let Some(error) = &step.error {
+            let told = if error.traceback.is_empty() {
+                &error.message
+            } else {
+                &error.traceback
+            };
+            stderr.push_str(told);
+        }
+        Self {
+            step_id: step.id.to_string(),
+            status: match step.status {
+                StepStatus::Completed | StepStatus::Error => "completed",
+                _ => "failed",
+            }
+            .to_owned(),
+            stdout: step.stdout,
+            stderr,
+            exit_code: Some(exit_code(step.status, step.exit.as_ref())),
+            outcome: Some(step.status),
+            result: step.result,
+            error: step.error,
+            truncated: step.truncated,
+            duration_ms: step.duration_ms,
+            ..Self::default()
+        }
+    }
+}
+
 /// See [`AgentStep::exit_code`].
-fn exit_code(outcome: &StepOutcome) -> i32 {
-    match outcome.status {
+fn exit_code(status: StepStatus, exit: Option<&Exit>) -> i32 {
+    match status {
         StepStatus::Completed => 0,
         StepStatus::Timeout => 124,
         StepStatus::Interrupted => 130,
-        _ => match &outcome.exit {
+        _ => match exit {
             Some(Exit {
                 signal: Some(signal),
                 ..

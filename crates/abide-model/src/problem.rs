@@ -49,6 +49,8 @@ problem_codes! {
     EventNotFound = "event_not_found", 404, "E1307", false;
     /// No such step in this session.
     StepNotFound = "step_not_found", 404, "", false;
+    /// No such job.
+    JobNotFound = "job_not_found", 404, "", false;
     /// No such worker in this session.
     WorkerNotFound = "worker_not_found", 404, "", false;
     /// A session of this id or name exists.

@@ -1,9 +1,10 @@
-//! Records and the event log of Abide: agents, sessions, steps, workers and events, on SQLite; and
-//! the data plane's routes.
+//! Records and the event log of Abide: agents, sessions, steps, workers, jobs and events, on SQLite;
+//! and the data plane's routes.
 //!
 //! What it guarantees:
 //! - A change and the event that tells of it commit together, and a call answers only after the
-//!   commit. [`Synchronous`] says what a commit survives. Changes of routes have no events.
+//!   commit. [`Synchronous`] says what a commit survives. Changes of routes and
+//!   jobs have no events.
 //! - Event sequence numbers are given in commit order by the one writer: a reader that has seen
 //!   `n` will never find a new event at or below `n`. [`Store::watch_events`] tells of new ones.
 //! - Dropping the future of a change does not undo the change; it only loses the answer.
@@ -18,6 +19,7 @@ mod cache;
 mod checkpoint;
 mod error;
 mod events;
+mod jobs;
 mod open;
 mod readers;
 mod routes;
@@ -30,6 +32,7 @@ mod writer;
 
 pub use error::{Cause, OpenError, StoreError};
 pub use events::EventFilter;
+pub use jobs::CreatedJob;
 pub use open::{Clock, SCHEMA_VERSION, StoreOptions, Synchronous};
 pub use routes::{Inserted, StoredRoute};
 pub use sessions::{Created, RequestKey};

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_records.sql"),
     include_str!("../migrations/0002_routes.sql"),
     include_str!("../migrations/0003_step_workers.sql"),
+    include_str!("../migrations/0004_jobs.sql"),
 ];
 
 /// The schema version this program writes.

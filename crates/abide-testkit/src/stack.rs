@@ -51,6 +51,11 @@ impl Plane {
 }
 
 impl TestStack {
+    /// A key that the data plane accepts.
+    pub const PLANE_KEY: &str = "the key of a test for the data plane";
+    /// The secret that tokens of the public API and between the planes are signed with.
+    pub const JWT_SECRET: &str = SECRET;
+
     /// Starts the three in a fresh directory, on free ports, and waits until they are ready. They
     /// ask each other for credentials unless the options let everybody in.
     pub fn start(options: AgentOptions) -> anyhow::Result<Self> {
@@ -117,6 +122,7 @@ impl TestStack {
             .env("ABIDE_DATA_DIR", self.dir.path().join("data"))
             .env("ABIDE_AGENT_SECRET", SECRET)
             .env("AUTH_JWT_SECRET", SECRET)
+            .env("ABIDE_PLANE_KEYS", TestStack::PLANE_KEY)
             .envs(variables.map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
             .stdin(Stdio::null());
@@ -187,7 +193,9 @@ impl TestStack {
 
     /// Sends a plane a signal.
     pub fn signal(&self, plane: Plane, signal: Signal) -> anyhow::Result<()> {
-        let pid = self.plane_pid(plane).and_then(|pid| i32::try_from(pid).ok());
+        let pid = self
+            .plane_pid(plane)
+            .and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(Pid::from_raw).context("it is not running")?;
         Ok(kill_process(pid, signal)?)
     }

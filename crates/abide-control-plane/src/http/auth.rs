@@ -1,5 +1,6 @@
 //! Who may speak to the server, and from where.
 
+use abide_data_plane::auth::Identity;
 use abide_model::{Problem, ProblemCode};
 use abide_session_agent::http::origin::{host_name, host_of, is_ours, origin_of};
 use axum::extract::{Request, State};
@@ -29,6 +30,24 @@ impl utoipa::Modify for Security {
     }
 }
 
+/// Who a request is from: nobody in particular for those with a key, or in bypass.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Who {
+    /// The token's `tenant_id`.
+    pub(super) tenant: Option<String>,
+    /// The token's `agent_id`.
+    pub(super) agent: Option<String>,
+}
+
+impl From<Identity> for Who {
+    fn from(identity: Identity) -> Self {
+        Self {
+            tenant: identity.tenant_id,
+            agent: identity.agent_id,
+        }
+    }
+}
+
 /// Lets a request through that carries one of the keys, or that the authorizer lets in: then the
 /// handlers find who it is from.
 pub(super) async fn require_key(
@@ -40,6 +59,7 @@ pub(super) async fn require_key(
     let others = config.auth.bypass || config.auth.jwt_secret.is_some();
     let key = key_of(request.headers());
     if key.is_some_and(|key| is_known(key, &config.keys)) {
+        request.extensions_mut().insert(Who::default());
         return next.run(request).await;
     }
     let refusal = if others {
@@ -47,7 +67,7 @@ pub(super) async fn require_key(
         let authorization = authorization.and_then(|value| value.to_str().ok());
         match app.authorizer.check(authorization) {
             Ok(identity) => {
-                request.extensions_mut().insert(identity);
+                request.extensions_mut().insert(Who::from(identity));
                 return next.run(request).await;
             }
             Err(problem) => Some(problem.message),

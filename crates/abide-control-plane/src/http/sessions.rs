@@ -1,12 +1,12 @@
 //! `/sessions`
 
 use abide_model::{
-    AgentId, Problem, Runtime, RuntimeBackend, Session, SessionChanges, SessionFilter, SessionId,
-    SessionStatus, Timestamp, Worker,
+    AgentId, JsonObject, Problem, Runtime, RuntimeBackend, Session, SessionChanges, SessionFilter,
+    SessionId, SessionStatus, Timestamp, Worker,
 };
 use abide_store::RequestKey;
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::auth::Who;
 use super::body::{Fields, Whole, path_uuid};
 use super::error::Answer;
 use crate::service::{CreateSession, OwnerRequest, WorkspaceRequest, store_problem};
@@ -62,40 +63,73 @@ pub(super) async fn session_id(app: &App, text: &str) -> Result<SessionId, Probl
         (status = 429, description = "`limit_reached`", body = Problem),
     )
 )]
-async fn create(State(app): State<App>, headers: HeaderMap, Whole(body): Whole) -> Answer {
-    let request = parse_create(&body)?;
-    let key = headers
-        .get("idempotency-key")
-        .and_then(|value| value.to_str().ok())
-        .map(|key| RequestKey {
-            key: key.to_owned(),
-            fingerprint: fingerprint(&body),
-        });
-    let session = app.create_session(request, key).await?;
+async fn create(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Answer {
+    let request = parse_create(&body, &who)?;
+    let session = app
+        .create_session(request, request_key(&headers, &body))
+        .await?;
     Ok((StatusCode::CREATED, Json(session)).into_response())
 }
 
-fn parse_create(body: &[u8]) -> Result<CreateSession, Problem> {
-    let mut fields = Fields::of_body(body)?;
-    let owner = if fields.has("agent_id") {
+/// What an `Idempotency-Key` names, and what tells two requests of one key apart.
+pub(super) fn request_key(headers: &HeaderMap, body: &[u8]) -> Option<RequestKey> {
+    let key = headers.get("idempotency-key")?.to_str().ok()?;
+    Some(RequestKey {
+        key: key.to_owned(),
+        fingerprint: fingerprint(body),
+    })
+}
+
+/// Who is to own what is created: the agent of the token, else the one that the body names.
+pub(super) fn owner(fields: &mut Fields, who: &Who) -> OwnerRequest {
+    let label = |text: String| match AgentId::parse(&text) {
+        Ok(id) => OwnerRequest::Id(id),
+        Err(_) => OwnerRequest::Named(text),
+    };
+    let named = if fields.has("agent_id") {
         fields
             .uuid(&["agent_id"])
             .map(|id| OwnerRequest::Id(AgentId(id)))
     } else {
         // Runtime-routing clients send labels of their own here.
-        fields
-            .string(&["agentId"], 255)
-            .map(|text| match AgentId::parse(&text) {
-                Ok(id) => OwnerRequest::Id(id),
-                Err(_) => OwnerRequest::Named(text),
-            })
+        fields.string(&["agentId"], 255).map(label)
     };
+    match &who.agent {
+        Some(agent) => label(agent.clone()),
+        None => named.unwrap_or(OwnerRequest::Default),
+    }
+}
+
+/// The tenant of the token, else the one that the body names, as it is noted in the metadata.
+pub(super) fn tenant(fields: &mut Fields, who: &Who) -> Option<JsonObject> {
+    let named = fields.string(&["tenantId"], 255);
+    let tenant = who.tenant.clone().or(named)?;
+    Some(with_tenant(JsonObject::empty(), &tenant))
+}
+
+fn with_tenant(object: JsonObject, tenant: &str) -> JsonObject {
+    let mut fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(object.as_str()).unwrap_or_default();
+    fields.insert("tenant_id".to_owned(), tenant.into());
+    let text = serde_json::Value::Object(fields).to_string();
+    JsonObject::from_text(text).unwrap_or(object)
+}
+
+fn parse_create(body: &[u8], who: &Who) -> Result<CreateSession, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    let owner = owner(&mut fields, who);
+    let tenant = tenant(&mut fields, who);
     let request = CreateSession {
         id: fields
             .uuid(&["session_id", "sessionId"])
             .map(SessionId)
             .unwrap_or_default(),
-        owner: owner.unwrap_or(OwnerRequest::Default),
+        owner,
         session_type: fields
             .string_not_null(&["session_type", "sessionType"], MAX_TYPE_CHARS)
             .unwrap_or_else(|| "conversation".to_owned()),
@@ -111,9 +145,13 @@ fn parse_create(body: &[u8]) -> Result<CreateSession, Problem> {
             &["local", "kubernetes", "unknown"],
         ),
         runtime_metadata: if fields.has("runtime_metadata") {
-            fields.object("runtime_metadata")
+            let given = fields.object("runtime_metadata");
+            given.map(|given| match &who.tenant {
+                Some(tenant) => with_tenant(given, tenant),
+                None => given,
+            })
         } else {
-            None
+            tenant
         }
         .unwrap_or_default(),
         name: fields.text(&["name"], "value_error", session_name),

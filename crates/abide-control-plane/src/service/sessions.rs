@@ -50,16 +50,7 @@ impl ControlPlane {
         request: CreateSession,
         key: Option<RequestKey>,
     ) -> Outcome<Session> {
-        let agent_id = match request.owner {
-            OwnerRequest::Default => self.default_agent().await?,
-            OwnerRequest::Named(name) => self.agent_named(&name).await?,
-            OwnerRequest::Id(id) => {
-                if self.config.auto_register_agents {
-                    self.register_if_missing(id).await?;
-                }
-                id
-            }
-        };
+        let agent_id = self.owner(request.owner).await?;
         let workspace = self.runtimes.workspace(request.id, request.workspace)?;
         let new = NewSession {
             id: request.id,
@@ -83,6 +74,20 @@ impl ControlPlane {
             }
         }
         .map_err(store_problem)
+    }
+
+    /// The agent that is to own something; whether it is there is looked at where it is needed.
+    pub(super) async fn owner(&self, owner: OwnerRequest) -> Outcome<AgentId> {
+        match owner {
+            OwnerRequest::Default => self.default_agent().await,
+            OwnerRequest::Named(name) => self.agent_named(&name).await,
+            OwnerRequest::Id(id) => {
+                if self.config.auto_register_agents {
+                    self.register_if_missing(id).await?;
+                }
+                Ok(id)
+            }
+        }
     }
 
     async fn register_if_missing(&self, id: AgentId) -> Outcome<()> {

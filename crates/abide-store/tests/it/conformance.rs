@@ -5,6 +5,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod events;
+pub(crate) mod jobs;
 pub(crate) mod routes;
 pub(crate) mod sessions;
 pub(crate) mod steps;
@@ -60,6 +61,10 @@ macro_rules! for_each_conformance_test {
                 followers_miss_nothing,
                 watch_shows_the_last_commit,
                 refused_changes_leave_no_event;
+            jobs:
+                create_answers_the_job,
+                a_job_key_creates_once,
+                the_first_end_counts_and_cleaned_jobs_are_not_under_way;
             routes:
                 insert_answers_the_route,
                 insert_finds_the_first,

@@ -7,6 +7,7 @@ mod events;
 mod full_disk;
 pub(crate) mod http;
 mod interpreters;
+mod jobs;
 mod libraries;
 mod output;
 mod sessions;

@@ -9,8 +9,14 @@ mod http {
     pub(crate) type Api = crate::api::http::ApiOf<abide_testkit::TestStack>;
 }
 
+mod faults;
+mod scripts;
+mod ways_in;
+
 #[path = "api/interpreters.rs"]
 mod interpreters;
+#[path = "api/jobs.rs"]
+mod jobs;
 #[path = "api/output.rs"]
 mod output;
 #[path = "api/sessions.rs"]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use abide_client::{Message, SseParser};
 use abide_model::ProblemCode;
-use abide_testkit::{AgentOptions, ServerOptions, TestServer, TestStack};
+use abide_testkit::{AgentOptions, Plane, ServerOptions, TestServer, TestStack};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub(crate) trait Composition: Sized {
     fn scratch(&self) -> (PathBuf, String);
     /// A directory that a session may be given, and its name in the API.
     fn directory(&self, name: &str) -> (PathBuf, String);
+    /// Ends whoever serves the API with `SIGKILL`, and starts it again.
+    fn again(&mut self);
 }
 
 impl Composition for TestServer {
@@ -61,6 +63,11 @@ impl Composition for TestServer {
         std::fs::create_dir_all(&dir).unwrap();
         (dir.clone(), dir.display().to_string())
     }
+
+    fn again(&mut self) {
+        self.kill().unwrap();
+        self.up(&[]).unwrap();
+    }
 }
 
 impl Composition for TestStack {
@@ -89,6 +96,11 @@ impl Composition for TestStack {
         std::fs::create_dir_all(&dir).unwrap();
         (dir, name.to_owned())
     }
+
+    fn again(&mut self) {
+        self.kill(Plane::Control).unwrap();
+        self.up(Plane::Control).unwrap();
+    }
 }
 
 impl Api {
@@ -100,7 +112,7 @@ impl Api {
     /// The next server in the same place; the one before must have ended.
     pub(crate) fn up_again(&mut self) {
         self.server.up(&[]).unwrap();
-        self.http = client();
+        self.reconnect();
     }
 }
 
@@ -121,6 +133,17 @@ impl<S: Composition> ApiOf<S> {
             server,
             http: client(),
         }
+    }
+
+    /// Kills the server and starts the next one in the same place.
+    pub(crate) fn kill_and_up(&mut self) {
+        self.server.again();
+        self.reconnect();
+    }
+
+    /// Forgets connections to a server that is gone.
+    pub(crate) fn reconnect(&mut self) {
+        self.http = client();
     }
 
     /// A request without a key.
