@@ -11,6 +11,7 @@
 
 mod config;
 mod disk;
+mod expiry;
 mod http;
 mod locks;
 mod metrics;

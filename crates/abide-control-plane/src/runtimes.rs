@@ -34,10 +34,10 @@ pub(crate) struct Interpreter {
     pub(crate) readiness: Result<(), Box<Problem>>,
     /// No step waits or runs.
     pub(crate) idle: bool,
-    /// No step of before this process started can still turn up.
+    /// Every step of before this process started is in the records; until then it takes no new ones.
     pub(crate) caught_up: bool,
     /// Held by whoever accepts a step, so that the order of acceptance is the order of running.
-    /// Inside: the sequence number given to the last step, if every later one was given here.
+    /// Inside: the sequence number given to the last step that was accepted here.
     pub(crate) accepting: Arc<Mutex<Option<i64>>>,
 }
 

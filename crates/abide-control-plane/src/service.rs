@@ -50,6 +50,8 @@ pub struct ControlPlane {
     job_turns: Semaphore,
     /// How many jobs ended since the start.
     job_ends: watch::Sender<u64>,
+    /// Wakes who ends expired sessions: the next end may have come nearer.
+    pub(crate) expiry_moved: tokio::sync::Notify,
     shutdown: watch::Sender<ShutdownRequest>,
 }
 
@@ -109,6 +111,7 @@ impl ControlPlane {
             started_at: Timestamp::now(),
             job_turns: Semaphore::new(jobs::AT_ONCE),
             job_ends: watch::channel(0).0,
+            expiry_moved: tokio::sync::Notify::new(),
             shutdown: watch::channel(None).0,
         }
     }

@@ -16,6 +16,8 @@ crate::closed_set! {
         SessionUpdated = "session.updated",
         /// A session was deleted, with its steps. Payload: `agent_id`, `status` it had.
         SessionDeleted = "session.deleted",
+        /// A session's time was up and it was ended. Payload: `agent_id`, `status` after the change.
+        SessionExpired = "session.expired",
         /// An agent was registered. Payload: `name`, `agent_type`, `did`.
         AgentCreated = "agent.created",
         /// An agent changed. Payload: `updates`, the fields as sent.

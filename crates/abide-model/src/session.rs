@@ -91,9 +91,12 @@ pub struct Session {
     pub workspace: Workspace,
     /// Seconds after creation at which it expires; none means never.
     pub ttl_seconds: Option<i64>,
-    /// `created_at + ttl_seconds`. Steps submitted later answer 410 `session_expired`.
+    /// `created_at + ttl_seconds`, or later if it slides. The session is ended then: its interpreter
+    /// and scratch workspace go, its record stays, and steps answer 410 `session_expired`.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
+    /// Whether each step moves `expires_at` to `ttl_seconds` from then, give or take an eighth.
+    pub sliding: bool,
     /// Grows by one with every change of the record; starts at 1.
     pub version: i64,
 }
@@ -135,6 +138,9 @@ pub struct CreateSession {
     /// Seconds until it expires; never by default. Alias `ttlSeconds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<i64>,
+    /// Whether steps put its end off; `false` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sliding: Option<bool>,
     /// An absolute path of an existing directory, or `{"kind": "scratch"}` (default).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -187,6 +193,8 @@ pub struct NewSession {
     pub workspace: Workspace,
     /// See [`Session::ttl_seconds`].
     pub ttl_seconds: Option<i64>,
+    /// See [`Session::sliding`].
+    pub sliding: bool,
 }
 
 /// An update: what is `None` stays as it is, what is given replaces the stored value whole.

@@ -239,8 +239,7 @@ struct Shared {
     exit: watch::Sender<Option<Exit>>,
     unfinished: AtomicUsize,
     queue_length: usize,
-    /// Where the journal ended when the agent came to it.
-    caught_up_at: u64,
+    caught_up: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -270,7 +269,7 @@ pub struct WorkerHandle {
     shared: Arc<Shared>,
     inbox: mpsc::UnboundedSender<Command>,
     /// Held by whoever accepts a step, so that the order of acceptance is the order of running.
-    /// Inside: the sequence number given to the last step, if every later one was given here.
+    /// Inside: the sequence number given to the last step that was accepted here.
     pub accepting: Arc<tokio::sync::Mutex<Option<i64>>>,
 }
 
@@ -290,9 +289,18 @@ impl WorkerHandle {
         self.shared.exit.borrow().clone()
     }
 
-    /// Nothing is left of the time before the agent started that might still turn up as a step.
+    /// Whether every step that was handed over before the agent came to this worker is known and
+    /// recorded as accepted.
     pub fn has_caught_up(&self) -> bool {
-        *self.shared.progress.borrow() >= self.shared.caught_up_at && self.unfinished() == 0
+        *self.shared.caught_up.borrow()
+    }
+
+    /// Waits for that. Accepting a step sooner could give it the place of one that was told
+    /// already.
+    pub async fn caught_up(&self) {
+        let mut caught_up = self.shared.caught_up.subscribe();
+        // An error means that the agent stops, and takes no step anyway.
+        let _ = caught_up.wait_for(|done| *done).await;
     }
 
     /// Steps that wait or run.
@@ -447,7 +455,7 @@ pub(crate) fn start(
         exit: watch::channel(None).0,
         unfinished: AtomicUsize::new(setup.unfinished.len()),
         queue_length: setup.queue_length,
-        caught_up_at: setup.journal.head_seq(),
+        caught_up: watch::channel(setup.next >= setup.journal.head_seq()).0,
     });
     let task = task::WorkerTask::new(setup, Arc::clone(&shared), commands, recorder)?;
     tasks.spawn("worker", task.run(tasks.stopping()));

@@ -290,6 +290,7 @@ fn new_session(agent_id: AgentId) -> NewSession {
             path: "/tmp/somewhere".to_owned(),
         },
         ttl_seconds: None,
+        sliding: false,
     }
 }
 

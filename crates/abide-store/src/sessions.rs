@@ -1,5 +1,6 @@
 //! Sessions.
 
+mod expiry;
 mod list;
 
 use abide_model::{
@@ -34,7 +35,8 @@ pub enum Created {
 
 const COLUMNS: &str = "id, agent_id, session_type, status, context, checkpoint, runtime_backend, \
                        runtime_metadata, created_at, updated_at, name, runtime, workspace_kind, \
-                       workspace_path, ttl_seconds, expires_at, version";
+                       workspace_path, ttl_seconds, expires_at, version, \
+                       sliding";
 
 impl Store {
     /// Creates a session: `active`, version 1. Event: `session.created`.
@@ -207,8 +209,8 @@ fn create(
         "INSERT INTO sessions (id, agent_id, session_type, status, context, checkpoint, \
          runtime_backend, runtime_metadata, created_at, updated_at, name, runtime, \
          workspace_kind, workspace_path, ttl_seconds, expires_at, version, request_key, \
-         request_fingerprint) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-         ?14, ?15, ?16, ?17, ?18, ?19)",
+         request_fingerprint, sliding) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+         ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         params![
             session.id.0,
             session.agent_id.0,
@@ -229,6 +231,7 @@ fn create(
             session.version,
             request.map(|request| &request.key),
             request.map(|request| &request.fingerprint),
+            session.sliding,
         ],
     )?;
     change.affect(|effects| effects.sessions += 1);
@@ -272,6 +275,7 @@ fn started(new: NewSession, now: Timestamp) -> Session {
         workspace: new.workspace,
         ttl_seconds: new.ttl_seconds,
         expires_at: new.ttl_seconds.map(|seconds| now.plus_seconds(seconds)),
+        sliding: new.sliding,
         version: 1,
     }
 }
@@ -396,5 +400,6 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         ttl_seconds: row.get(14)?,
         expires_at: rows::optional_time(row, 15)?,
         version: row.get(16)?,
+        sliding: row.get(17)?,
     })
 }

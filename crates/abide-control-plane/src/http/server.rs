@@ -25,6 +25,7 @@ impl ControlPlane {
         listeners: Vec<TcpListener>,
         stop: impl Future<Output = WorkersAfterShutdown>,
     ) {
+        crate::expiry::start(self);
         let service = NormalizePathLayer::trim_trailing_slash().layer(super::service(self));
         for listener in listeners {
             let service = service.clone();

@@ -162,6 +162,7 @@ fn parse_create(body: &[u8], who: &Who) -> Result<CreateSession, Problem> {
             .unwrap_or(Runtime::Python),
         workspace: workspace(&mut fields).unwrap_or(WorkspaceRequest::Scratch),
         ttl_seconds: fields.integer(&["ttl_seconds", "ttlSeconds"], 1, 100 * 365 * 86_400),
+        sliding: fields.flag("sliding").unwrap_or(false),
     };
     fields.done()?;
     Ok(request)

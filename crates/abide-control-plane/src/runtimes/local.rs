@@ -99,6 +99,7 @@ impl LocalRuntimes {
             return self.start(session, true).await;
         }
         if let Some(worker) = self.agent.worker(session.id) {
+            worker.caught_up().await;
             return Ok(worker);
         }
         // Every live one was adopted at the start, so what the records have is dead.

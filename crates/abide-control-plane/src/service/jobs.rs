@@ -206,6 +206,7 @@ impl ControlPlane {
                 .runtimes
                 .workspace(job.session_id, WorkspaceRequest::Scratch)?,
             ttl_seconds: None,
+            sliding: false,
         };
         match self.store.create_session(session).await {
             // Made by the server before.

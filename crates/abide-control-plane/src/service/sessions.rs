@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use abide_model::{
     AgentId, JsonObject, NewSession, Problem, ProblemCode, Runtime, RuntimeBackend, Session,
-    SessionId, SessionStatus,
+    SessionId, SessionStatus, Timestamp,
 };
 use abide_store::{Created, RequestKey, StoreError};
 
+use crate::expiry::expired;
 use crate::runtimes::Interpreter;
 
 use super::{ControlPlane, Outcome, agents, session_not_found, store_problem};
@@ -41,6 +42,7 @@ pub(crate) struct CreateSession {
     pub(crate) runtime: Runtime,
     pub(crate) workspace: WorkspaceRequest,
     pub(crate) ttl_seconds: Option<i64>,
+    pub(crate) sliding: bool,
 }
 
 impl ControlPlane {
@@ -63,8 +65,10 @@ impl ControlPlane {
             runtime: request.runtime,
             workspace,
             ttl_seconds: request.ttl_seconds,
+            sliding: request.sliding,
         };
-        match key {
+        let expires = new.ttl_seconds.is_some();
+        let created = match key {
             None => self.store.create_session(new).await,
             Some(key) => {
                 let created = self.store.create_session_idempotent(key, new).await;
@@ -73,7 +77,11 @@ impl ControlPlane {
                 })
             }
         }
-        .map_err(store_problem)
+        .map_err(store_problem)?;
+        if expires {
+            self.expiry_moved.notify_one();
+        }
+        Ok(created)
     }
 
     /// The agent that is to own something; whether it is there is looked at where it is needed.
@@ -133,14 +141,17 @@ impl ControlPlane {
     /// The session's interpreter, alive or dead, started if it never had one.
     pub(crate) async fn interpreter(&self, session: &Session) -> Outcome<Interpreter> {
         match self.runtimes.known(session.id) {
-            Some(interpreter) => Ok(interpreter),
-            None => self.runtimes.open(session, false).await,
+            Some(interpreter) if interpreter.caught_up => Ok(interpreter),
+            _ => self.runtimes.open(session, false).await,
         }
     }
 
     /// Ends the session's interpreter, if it has one, and gives it a fresh one.
     pub(crate) async fn restart(&self, id: SessionId) -> Outcome<Session> {
         let session = self.session(id).await?;
+        if session.is_expired(Timestamp::now()) {
+            return Err(expired());
+        }
         self.runtimes.open(&session, true).await?;
         self.session(id).await
     }

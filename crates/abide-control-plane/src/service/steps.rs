@@ -11,6 +11,7 @@ use abide_store::Accepted;
 use uuid::Uuid;
 
 use super::{ControlPlane, Outcome, store_problem};
+use crate::expiry::expired;
 use crate::trace;
 
 /// A step to run.
@@ -79,6 +80,7 @@ impl ControlPlane {
         if let Err(problem) = check_open(&session) {
             return self.repeated(id, step_id, &code, problem).await;
         }
+        self.renew(&session).await?;
         let interpreter = match self.interpreter(&session).await {
             Ok(interpreter) => interpreter,
             Err(problem) => return self.repeated(id, step_id, &code, problem).await,
@@ -92,9 +94,10 @@ impl ControlPlane {
         if let Err(refusal) = interpreter.readiness.clone() {
             return self.repeated(id, step_id, &code, *refusal).await;
         }
-        if last.is_none() && interpreter.caught_up {
-            *last = Some(self.store.last_sequence(id).await.map_err(store_problem)?);
-        }
+        let before = match *last {
+            Some(last) => last,
+            None => self.store.last_sequence(id).await.map_err(store_problem)?,
+        };
         let new = Arc::new(NewStep {
             id: step_id,
             session_id: id,
@@ -102,7 +105,7 @@ impl ControlPlane {
             stdin,
             timeout_ms: timeout_ms.or(self.config.step_timeout_ms),
             created_at: Timestamp::now(),
-            sequence: last.map(|last| last + 1),
+            sequence: Some(before + 1),
         });
         // Nobody can hear of a step of our own naming before it ends, and nothing else has to be
         // remembered about it: then one record at the end does.
@@ -138,7 +141,7 @@ impl ControlPlane {
                 }
             }
         };
-        *last = last.and(new.sequence);
+        *last = new.sequence;
         let run = self
             .runtimes
             .submit(
@@ -352,10 +355,7 @@ pub(crate) fn with_end(step: Step, ended: &Ended) -> Step {
 
 fn check_open(session: &Session) -> Outcome<()> {
     if session.is_expired(Timestamp::now()) {
-        return Err(Problem::new(
-            ProblemCode::SessionExpired,
-            "the session has expired (expires_at); create a new one",
-        ));
+        return Err(expired());
     }
     match session.status {
         SessionStatus::Active | SessionStatus::Crashed => Ok(()),

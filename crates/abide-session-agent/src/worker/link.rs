@@ -1,13 +1,21 @@
 //! The connection to one keeper, as the task sees it.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
 use abide_keeper::{JournalReader, KeeperClient, Message};
-use tokio::net::UnixStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::wakeup::Wakeup;
 
 /// Control socket, wake-up and process descriptor of one keeper.
 pub(super) struct Link {
+    /// Nonblocking. The keeper never writes, and that it has read is of interest only while
+    /// something waits to be sent: watched all the time, it would wake us for every message.
     stream: UnixStream,
+    /// Watches the stream while it is full.
+    full: Option<AsyncFd<UnixStream>>,
     wake: Wakeup,
     process: Wakeup,
     outbox: Vec<u8>,
@@ -19,7 +27,8 @@ impl Link {
     pub(super) fn new(client: KeeperClient) -> std::io::Result<Self> {
         let parts = client.into_parts();
         Ok(Self {
-            stream: UnixStream::from_std(parts.stream)?,
+            stream: parts.stream,
+            full: None,
             wake: Wakeup::new(parts.wake)?,
             process: Wakeup::new(parts.pidfd)?,
             outbox: Vec::new(),
@@ -36,13 +45,21 @@ impl Link {
     /// Sends what the socket takes without waiting.
     pub(super) fn flush(&mut self) {
         while self.sent < self.outbox.len() {
-            match self.stream.try_write(&self.outbox[self.sent..]) {
+            match self.stream.write(&self.outbox[self.sent..]) {
                 Ok(written) => self.sent += written,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if self.full.is_none() {
+                        let stream = self.stream.try_clone();
+                        self.full = stream.and_then(watched).ok();
+                    }
+                    return;
+                }
                 // Its end is noticed through the process descriptor.
                 Err(_) => break,
             }
         }
+        self.full = None;
         self.outbox.clear();
         self.sent = 0;
     }
@@ -59,8 +76,27 @@ impl Link {
         tokio::select! {
             () = self.wake.counted() => {}
             () = self.process.readable() => self.gone = true,
-            _ = self.stream.writable(), if self.sent < self.outbox.len() => self.flush(),
+            () = has_room(self.full.as_ref()) => self.flush(),
         }
         journal.cancel_sleep();
     }
+}
+
+/// Until a stream that was full takes more.
+async fn has_room(full: Option<&AsyncFd<UnixStream>>) {
+    let Some(full) = full else {
+        return std::future::pending().await;
+    };
+    if let Ok(mut ready) = full.writable().await {
+        ready.clear_ready();
+    }
+}
+
+fn watched(stream: UnixStream) -> std::io::Result<AsyncFd<UnixStream>> {
+    #[expect(
+        deprecated,
+        reason = "the replacement is unsafe because other types than `UnixStream` could lie about \
+                  the descriptor they own"
+    )]
+    AsyncFd::with_interest(stream, Interest::WRITABLE)
 }

@@ -49,6 +49,8 @@ pub(super) struct WorkerTask {
     pub(super) next: u64,
     /// How far the ring may turn for all that this task needs.
     passed: u64,
+    /// Where the journal ended when the task came to it.
+    catch_up_to: u64,
     /// Output offset after the output read so far.
     pub(super) output_read: u64,
     buffer: Vec<u8>,
@@ -86,6 +88,7 @@ impl WorkerTask {
             entries: HashMap::new(),
             next: setup.next,
             passed: setup.next,
+            catch_up_to: 0,
             output_read: 0,
             buffer: Vec::new(),
             timeout: None,
@@ -107,6 +110,7 @@ impl WorkerTask {
             task.enqueue(Arc::new(step), Acceptance::Recorded, phase, None);
         }
         task.find_gap();
+        task.catch_up_to = task.shared.journal.head_seq();
         Ok(task)
     }
 
@@ -114,6 +118,11 @@ impl WorkerTask {
         self.stopping = stopping.clone();
         loop {
             let more = self.read_journal().await;
+            if !*self.shared.caught_up.borrow() && self.next >= self.catch_up_to {
+                // Now it is known which steps were handed over, and all that ended are recorded.
+                self.record_acceptance().await;
+                self.shared.caught_up.send_replace(true);
+            }
             if !more {
                 if self.link.is_none() {
                     self.conclude_exit().await;

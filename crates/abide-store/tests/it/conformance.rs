@@ -28,6 +28,7 @@ macro_rules! for_each_conformance_test {
                 conflicts_are_named,
                 json_comes_back_to_the_letter,
                 expiry_follows_ttl,
+                renewal_and_expiry_exclude_each_other,
                 names_address_sessions,
                 lists_filter_and_page,
                 update_replaces_what_is_given,

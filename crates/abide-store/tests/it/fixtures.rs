@@ -80,6 +80,7 @@ pub(crate) fn new_session(agent_id: AgentId) -> NewSession {
             path: "/tmp/somewhere".to_owned(),
         },
         ttl_seconds: None,
+        sliding: false,
     }
 }
 

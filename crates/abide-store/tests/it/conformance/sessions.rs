@@ -40,6 +40,7 @@ pub(crate) async fn create_answers_the_record(store: &Store) {
         runtime: Runtime::Node,
         workspace: new.workspace,
         ttl_seconds: None,
+        sliding: false,
         expires_at: None,
         version: 1,
     };
@@ -131,6 +132,68 @@ pub(crate) async fn expiry_follows_ttl(store: &Store) {
         Some(session.created_at.plus_seconds(90))
     );
     assert_eq!(store.session(session.id).await.unwrap(), Some(session));
+}
+
+pub(crate) async fn renewal_and_expiry_exclude_each_other(store: &Store) {
+    let agent = owner(store).await;
+    let with = |ttl, sliding| NewSession {
+        ttl_seconds: ttl,
+        sliding,
+        ..new_session(agent.id)
+    };
+    let fixed = store.create_session(with(Some(60), false)).await.unwrap();
+    let slides = store.create_session(with(Some(90), true)).await.unwrap();
+    store.create_session(with(None, false)).await.unwrap();
+    assert_eq!(store.next_session_expiry().await.unwrap(), fixed.expires_at);
+
+    let soon = fixed.created_at.plus_seconds(50);
+    assert!(!store.renew_session(fixed.id, soon).await.unwrap());
+    assert!(store.renew_session(slides.id, soon).await.unwrap());
+    let renewed = store.session(slides.id).await.unwrap().unwrap();
+    assert_eq!(renewed.expires_at, Some(soon.plus_seconds(90)));
+    assert_eq!(
+        renewed.version, slides.version,
+        "not a change of the record"
+    );
+    // Never back.
+    assert!(
+        store
+            .renew_session(slides.id, fixed.created_at)
+            .await
+            .unwrap()
+    );
+    let again = store.session(slides.id).await.unwrap().unwrap();
+    assert_eq!(again.expires_at, renewed.expires_at);
+
+    let later = fixed.created_at.plus_seconds(100);
+    let overdue = store.overdue_sessions(later, 10).await.unwrap();
+    assert_eq!(overdue, [fixed.clone()], "the other was renewed");
+    assert!(!store.expire_session(slides.id, later).await.unwrap());
+    assert!(store.expire_session(fixed.id, later).await.unwrap());
+    assert!(
+        !store.expire_session(fixed.id, later).await.unwrap(),
+        "once"
+    );
+    let expired = store.session(fixed.id).await.unwrap().unwrap();
+    assert_eq!(
+        (expired.status, expired.version, expired.updated_at),
+        (SessionStatus::Completed, fixed.version + 1, later)
+    );
+    let payload = json!({ "agent_id": agent.id, "status": "completed" });
+    check_event(
+        &last_event(store).await,
+        "session.expired",
+        ("session", fixed.id.0),
+        payload,
+    );
+    let much_later = later.plus_seconds(1000);
+    assert!(store.extend_session(slides.id, much_later).await.unwrap());
+    assert_eq!(store.overdue_sessions(much_later, 10).await.unwrap(), []);
+    let at_last = much_later.plus_seconds(90);
+    assert!(store.expire_session(slides.id, at_last).await.unwrap());
+    assert!(!store.renew_session(slides.id, at_last).await.unwrap());
+    assert!(!store.extend_session(slides.id, at_last).await.unwrap());
+    assert_eq!(store.next_session_expiry().await.unwrap(), None);
 }
 
 pub(crate) async fn names_address_sessions(store: &Store) {

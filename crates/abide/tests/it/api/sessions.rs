@@ -21,6 +21,7 @@ const FIELDS: &[&str] = &[
     "workspace",
     "ttl_seconds",
     "expires_at",
+    "sliding",
     "version",
 ];
 
@@ -82,7 +83,7 @@ async fn a_new_session_has_every_field_in_order_with_its_default() {
         "context": {}, "checkpoint": null, "runtime_backend": null, "runtime_metadata": {},
         "created_at": created, "updated_at": created, "name": null, "runtime": "python",
         "workspace": { "kind": "scratch", "path": workspace }, "ttl_seconds": null,
-        "expires_at": null, "version": 1,
+        "expires_at": null, "sliding": false, "version": 1,
     });
     assert_eq!(session, expected);
     let read = api.get(&format!("/sessions/{id}")).await;

@@ -323,24 +323,75 @@ async fn a_session_that_is_not_active_takes_no_steps() {
 }
 
 #[tokio::test]
-async fn an_expired_session_takes_no_steps() {
+async fn a_session_whose_time_is_up_is_ended_and_takes_no_steps() {
     let api = Api::with(&[]);
-    let path = api.session(json!({ "ttl_seconds": 1 })).await;
-    // A step that is stopped after a second is the clock here: it began after the session did.
-    let step = api
-        .step(&path, json!({"code": WAITS, "timeout_ms": 1000}))
+    let path = api.session(json!({ "ttl_seconds": 4 })).await;
+    let session = api.get(&path).await.check(200);
+    let workspace = std::path::PathBuf::from(session["workspace"]["path"].as_str().unwrap());
+    let started = api
+        .run(&path, "open('file', 'w').close(); import os; os.getpid()")
         .await;
-    assert_eq!(step["status"], "timeout");
+    let pid: u32 = started["result"]["text"].as_str().unwrap().parse().unwrap();
+    assert!(workspace.join("file").exists());
+    // Would go on for ever.
+    let step = api.step(&path, json!({ "code": WAITS })).await;
+    assert_eq!(step["status"], "interrupted");
     let refused = api
         .post(&format!("{path}/steps"), &json!({ "code": "1" }))
         .await;
     refused.problem(ProblemCode::SessionExpired);
+    let refused = Answer::of(api.request("POST", &format!("{path}/restart"))).await;
+    refused.problem(ProblemCode::SessionExpired);
     // What is recorded can still be read.
-    assert_eq!(api.get(&path).await.check(200)["status"], "active");
+    assert_eq!(api.get(&path).await.check(200)["status"], "completed");
+    let steps = api.get(&format!("{path}/steps")).await.check(200);
+    assert_eq!(steps, json!([started, step]));
+    let told = api.get("/events?limit=1000").await.check(200);
+    let kinds: Vec<_> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| &e["event_type"])
+        .collect();
+    assert!(kinds.contains(&&json!("session.expired")), "{kinds:?}");
+    assert!(!abide_testkit::still_alive(pid), "its interpreter");
+    while workspace.exists() {
+        // Removed right after the interpreter has ended; asking is what passes the time.
+        api.get(&path).await.check(200);
+    }
+}
+
+#[tokio::test]
+async fn a_sliding_session_lives_as_long_as_it_is_used() {
+    let api = Api::with(&[]);
+    let path = api
+        .session(json!({ "ttl_seconds": 2, "sliding": true }))
+        .await;
+    let expires_at = |session: &Value| session["expires_at"].as_str().unwrap().to_owned();
+    let first = expires_at(&api.get(&path).await.check(200));
+    // A step that takes longer than the session's time is use; the next one comes in time.
+    let step = api
+        .step(&path, json!({ "code": WAITS, "timeout_ms": 3000 }))
+        .await;
+    assert_eq!(step["status"], "timeout");
+    assert_eq!(api.run(&path, "6 * 7").await["result"]["text"], "42");
+    let session = api.get(&path).await.check(200);
+    assert!(expires_at(&session) > first);
     assert_eq!(
-        api.get(&format!("{path}/steps")).await.check(200),
-        json!([step])
+        (&session["status"], &session["sliding"]),
+        (&json!("active"), &json!(true))
     );
+    loop {
+        // Looking at it is not use.
+        let session = api.get(&path).await.check(200);
+        if session["status"] == "completed" {
+            break;
+        }
+    }
+    let refused = api
+        .post(&format!("{path}/steps"), &json!({ "code": "1" }))
+        .await;
+    refused.problem(ProblemCode::SessionExpired);
 }
 
 #[tokio::test]
