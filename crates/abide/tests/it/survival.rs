@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use abide_client::{Client, EventQuery, OutputFrom};
+use abide_client::{Client, EventQuery, OutputFrom, StepEvent};
 use abide_model::{
     CreateSession, ProblemCode, SessionId, SessionStatus, StepId, StepStatus, SubmitStep,
 };
@@ -330,6 +330,54 @@ async fn a_killed_keeper_is_a_crashed_session_with_its_output_and_without_its_pr
             .unwrap(),
         "2"
     );
+}
+
+/// While nobody reads, the ring turns: the hand-over of the step that runs may be gone when the next
+/// server comes, and so may the end of the step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_whose_hand_over_has_left_the_journal_is_not_run_again() {
+    let mut server = TestServer::start(options().set("journal_bytes=64KiB")).unwrap();
+    let client = server.client().unwrap();
+    let new = CreateSession::default();
+    let session = client.create_session(&new).await.unwrap().id;
+    let [go, gone] = ["go", "gone"].map(|name| server.home().join(name));
+    for (turn, afterwards) in ["None", "print('y' * 1_000_000)"].into_iter().enumerate() {
+        // What is printed after the last word of a step belongs to no step, and is more than the ring.
+        let code = format!(
+            "import os, threading\nfor fifo in {go:?}, {gone:?}:\n    os.mkfifo(fifo)\n\
+             runs = globals().get('runs', 0) + 1\n\
+             print('begun', flush=True)\nopen({go:?}).close()\n\
+             print('x' * 1_000_000)\n\
+             def later():\n    stepping.wait()\n    {afterwards}\n    open({gone:?}, 'w').close()\n\
+             stepping = threading.Event()\n\
+             threading.Thread(target=later).start()\n\
+             threading.Timer(0.5, stepping.set).start()\nruns"
+        );
+        let client = server.client().unwrap();
+        let id = client.submit_step(session, &step(&code)).await.unwrap().id;
+        // Handed over: it has made its fifos, and waits.
+        let mut output = client.follow_step(session, id, None).await.unwrap();
+        while !matches!(output.next().await.unwrap().unwrap(), StepEvent::Stdout(_)) {}
+        server.kill().unwrap();
+        std::fs::write(&go, "").unwrap();
+        // Until the program says that all is printed.
+        std::fs::read(&gone).unwrap();
+        server.up(&[]).unwrap();
+        let client = server.client().unwrap();
+        let ended = client.wait_step(session, id, 60).await.unwrap();
+        if turn == 0 {
+            assert_eq!(ended.status, StepStatus::Completed, "{:?}", ended.error);
+            assert_eq!(ended.result.unwrap().text.as_deref(), Some("1"));
+        } else {
+            // Nobody can say how it ended; that it is over, the empty step behind it says.
+            assert_eq!(ended.status, StepStatus::Lost);
+        }
+        let next = client.run_step(session, &step("runs")).await.unwrap();
+        assert_eq!(next.result.unwrap().text, Some(format!("{}", turn + 1)));
+        for fifo in [&go, &gone] {
+            std::fs::remove_file(fifo).unwrap();
+        }
+    }
 }
 
 fn kill(pid: i32) {
