@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::socket_peercred,
 };
@@ -343,12 +344,12 @@ fn shake_hands(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(
-        stream,
-        &mut [IoSliceMut::new(&mut bytes)],
-        &mut control,
-        flags,
-    )
+    // A socket with a time limit is not taken up again by the system when a signal comes, such as
+    // that of another keeper's start being over.
+    let received = retry_on_intr(|| {
+        let mut bytes = [IoSliceMut::new(&mut bytes)];
+        recvmsg(stream, &mut bytes, &mut control, flags)
+    })
     .map_err(|errno| ConnectError::Handshake(errno.into()))?;
     let descriptors: Vec<OwnedFd> = control
         .drain()
@@ -387,9 +388,12 @@ fn shake_hands(
 }
 
 fn read_some(mut stream: &UnixStream, buf: &mut [u8]) -> Result<usize, ConnectError> {
-    match stream.read(buf) {
-        Ok(0) => Err(ConnectError::Handshake(io::ErrorKind::UnexpectedEof.into())),
-        Ok(len) => Ok(len),
-        Err(error) => Err(ConnectError::Handshake(error)),
+    loop {
+        return match stream.read(buf) {
+            Ok(0) => Err(ConnectError::Handshake(io::ErrorKind::UnexpectedEof.into())),
+            Ok(len) => Ok(len),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(ConnectError::Handshake(error)),
+        };
     }
 }

@@ -100,6 +100,11 @@ impl TestDataPlane {
         &self.url
     }
 
+    /// The data plane's process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Process id of the session agent that it launched last.
     pub fn agent_pid(&self) -> Option<i32> {
         let record = std::fs::read(self.files().join("agent/launched.json")).ok()?;

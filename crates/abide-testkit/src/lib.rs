@@ -6,6 +6,7 @@
 mod agent;
 mod data_plane;
 mod processes;
+pub mod proxy;
 mod server;
 mod stack;
 mod terminal;
@@ -14,6 +15,7 @@ pub use agent::{AgentOptions, TestAgent};
 pub use data_plane::TestDataPlane;
 pub(crate) use processes::agent_is_there;
 pub use processes::{processes_of_worker_dir, still_alive};
+pub use proxy::Proxy;
 pub use server::{Exited, ServerOptions, TestServer};
 pub use stack::{Plane, TestStack};
 pub use terminal::Terminal;

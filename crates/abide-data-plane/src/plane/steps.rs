@@ -152,7 +152,8 @@ impl DataPlane {
             let attempt = routing.attempts();
             match &action {
                 Action::Answer(verdict) => {
-                    return self.answered(*verdict, attempt, progress).await;
+                    let verdict = self.unless_recorded(*verdict, progress).await?;
+                    return self.answered(verdict, attempt, progress).await;
                 }
                 // The plain way is told of once, with its outcome.
                 _ if matches!(event, Event::Route { .. } | Event::Unfinished) => {}
@@ -186,6 +187,20 @@ impl DataPlane {
                 Action::Answer(_) => continue,
             };
         }
+    }
+
+    /// A session whose interpreter is dead runs no steps, but its runtime still knows those that
+    /// ended before, or with it: whoever submits one of them again gets its outcome.
+    async fn unless_recorded<S: StepSink>(
+        &self,
+        verdict: Verdict,
+        progress: &mut Progress<'_, S>,
+    ) -> Result<Verdict, Problem> {
+        if verdict != Verdict::Crashed || progress.refusal.is_some() {
+            return Ok(verdict);
+        }
+        let recorded = self.ask_step(progress).await? == Event::Ended;
+        Ok(if recorded { Verdict::Ended } else { verdict })
     }
 
     /// The step's deadlines, with what they need to take effect.

@@ -10,6 +10,7 @@ mod offline;
 mod online;
 mod packets;
 mod pages;
+mod planes;
 mod session_agent;
 mod split;
 mod survival;
