@@ -122,7 +122,7 @@ impl TestStack {
             .env("ABIDE_DATA_DIR", self.dir.path().join("data"))
             .env("ABIDE_AGENT_SECRET", SECRET)
             .env("AUTH_JWT_SECRET", SECRET)
-            .env("ABIDE_PLANE_KEYS", TestStack::PLANE_KEY)
+            .env("ABIDE_PLANE_KEYS", Self::PLANE_KEY)
             .envs(variables.map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
             .stdin(Stdio::null());

@@ -12,6 +12,7 @@ mod sessions;
 mod steps;
 
 use std::collections::HashMap;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use abide_data_plane::client::DataPlaneClient;
@@ -104,6 +105,13 @@ impl Remote {
     }
 }
 
+/// Whether a path can only lead to what is beneath the data plane's root; that it does so by links
+/// is seen to there.
+fn is_reference(path: &Path) -> bool {
+    let mut parts = path.components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
 impl Runtimes for RemoteRuntimes {
     fn vouches(&self) -> bool {
         false
@@ -116,7 +124,7 @@ impl Runtimes for RemoteRuntimes {
                 kind: WorkspaceKind::Scratch,
                 path: session.to_string(),
             }),
-            WorkspaceRequest::Directory(path) if path.is_relative() => Ok(Workspace {
+            WorkspaceRequest::Directory(path) if is_reference(&path) => Ok(Workspace {
                 kind: WorkspaceKind::Directory,
                 path: path.display().to_string(),
             }),

@@ -1,6 +1,10 @@
 //! The program as its users see it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "one suite, run against one process and against three"
+)]
 
 mod abide;
 mod api;

@@ -46,6 +46,8 @@ fn every_command_has_help_and_examples_of_its_own() {
     for command in [
         "up",
         "down",
+        "control-plane",
+        "data-plane",
         "session-agent",
         "status",
         "run",

@@ -13,10 +13,18 @@ mod faults;
 mod scripts;
 mod ways_in;
 
+#[path = "api/agents.rs"]
+mod agents;
+#[path = "api/errors.rs"]
+mod errors;
+#[path = "api/events.rs"]
+mod events;
 #[path = "api/interpreters.rs"]
 mod interpreters;
 #[path = "api/jobs.rs"]
 mod jobs;
+#[path = "api/libraries.rs"]
+mod libraries;
 #[path = "api/output.rs"]
 mod output;
 #[path = "api/sessions.rs"]

@@ -17,7 +17,7 @@ use super::{Remote, runtime_crashed};
 const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How long the end of an interpreter waits for the ends of its steps.
-const STEPS_END_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const STEPS_END_WITHIN: Duration = Duration::from_secs(2);
 
 impl Remote {
     /// Records how a step ended, and what that says of its interpreter; then tells it.

@@ -12,9 +12,11 @@ use abide_session_agent::{AgentCounts, Phase, Recorder as _, Refusal};
 use abide_store::StoreError;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::super::{Interpreter, refused};
+use super::ends::STEPS_END_WITHIN;
 use super::steps::Way;
 use super::{Remote, runtime_crashed};
 use crate::service::{Outcome, store_problem};
@@ -34,6 +36,8 @@ pub(super) struct Known {
     /// See [`Interpreter::accepting`].
     accepting: Arc<tokio::sync::Mutex<Option<i64>>>,
     state: Mutex<State>,
+    /// Told whenever a step has ended.
+    step_ended: Notify,
 }
 
 /// How an interpreter ended.
@@ -82,6 +86,7 @@ impl Known {
                 ending: None,
                 steps: Vec::new(),
             }),
+            step_ended: Notify::new(),
         })
     }
 
@@ -131,6 +136,7 @@ impl Known {
     pub(super) fn end(&self, step: StepId) -> Option<Ending> {
         let mut state = self.state.lock();
         state.steps.retain(|way| way.step.id != step);
+        self.step_ended.notify_waiters();
         if state.steps.is_empty() {
             state.ending.take()
         } else {
@@ -165,6 +171,17 @@ impl Known {
             state.ending = Some(ending);
         }
         news
+    }
+
+    /// Until nothing waits or runs.
+    async fn until_idle(&self) {
+        loop {
+            let ended = self.step_ended.notified();
+            if self.is_idle() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Nothing waits or runs.
@@ -266,18 +283,20 @@ impl Remote {
                 other => return other,
             }
         }
-        // New steps are refused from its expiry on; what runs then may still come to its end.
+        // Ended there only if nobody here does it.
         let left = |expires: Timestamp| {
             let micros = expires.as_micros() - Timestamp::now().as_micros();
             (micros / 1_000_000 + 1).max(1) + EXPIRY_GRACE_SECONDS
         };
+        let whole = session.ttl_seconds.filter(|_| session.sliding);
+        let whole = whole.map(|seconds| seconds.saturating_add(EXPIRY_GRACE_SECONDS));
         let new = CreateSession {
             session_id: label,
             runtime: session.runtime,
             workspace_ref: Some(session.workspace.path.clone()),
             scratch: session.workspace.kind == WorkspaceKind::Scratch,
-            ttl_seconds: session.expires_at.map(left),
-            sliding: false,
+            ttl_seconds: whole.or(session.expires_at.map(left)),
+            sliding: session.sliding,
         };
         self.client.create(&new, &trace).await
     }
@@ -308,7 +327,18 @@ impl Remote {
                 }
                 Err(problem) => return Err(problem),
             }
-            this.sessions.write().remove(&session);
+            if let Some(known) = this.find(session) {
+                // Its steps' ends come first.
+                let idle = known.until_idle();
+                if tokio::time::timeout(STEPS_END_WITHIN, idle).await.is_err() {
+                    warn!(%session, "steps of an ended session have not ended");
+                }
+                this.sessions.write().remove(&session);
+                let ending = Ending::on_purpose(known.worker(), "the session was deleted");
+                let problem = runtime_crashed(session, &ending.exit);
+                known.die(ending, problem);
+                this.record_ending(session, known.ending()).await;
+            }
             Ok(())
         })
         .await

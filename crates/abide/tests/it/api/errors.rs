@@ -262,7 +262,7 @@ async fn wrong_fields_are_named_one_by_one() {
         (create, &uuid_name, vec![("value_error", body("name"))]),
         (
             create,
-            r#"{"workspace": "relative"}"#,
+            r#"{"workspace": "../relative"}"#,
             vec![("value_error", body("workspace"))],
         ),
         (

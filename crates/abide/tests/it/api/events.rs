@@ -222,14 +222,13 @@ async fn a_follower_misses_nothing_across_a_killed_server() {
     api.patch(&path, &json!({ "status": "paused" }))
         .await
         .check(200);
-    api.server.kill().unwrap();
+    api.kill_and_up();
     // Whatever was still sent before the server died counts as seen.
     let mut last = "2".to_owned();
     while let Some(message) = stream.next().await {
         last = message.id.clone().unwrap();
         seen.push(data(&message));
     }
-    api.up_again();
     api.patch(&path, &json!({ "status": "active" }))
         .await
         .check(200);

@@ -3,7 +3,7 @@
 use abide_model::{ProblemCode, StepId, Timestamp};
 use serde_json::{Value, json};
 
-use super::http::{Answer, Api};
+use super::http::{Answer, Api, Composition as _};
 
 /// A step that says it has begun and then waits for an interrupt.
 const WAITS: &str = "import threading\nprint('on', flush=True)\nthreading.Event().wait()";
@@ -326,8 +326,7 @@ async fn a_session_that_is_not_active_takes_no_steps() {
 async fn a_session_whose_time_is_up_is_ended_and_takes_no_steps() {
     let api = Api::with(&[]);
     let path = api.session(json!({ "ttl_seconds": 4 })).await;
-    let session = api.get(&path).await.check(200);
-    let workspace = std::path::PathBuf::from(session["workspace"]["path"].as_str().unwrap());
+    let workspace = api.server.scratch().0.join(&path[10..]);
     let started = api
         .run(&path, "open('file', 'w').close(); import os; os.getpid()")
         .await;
