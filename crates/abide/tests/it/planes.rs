@@ -8,6 +8,7 @@ mod regressions;
 mod requirements;
 mod schedules;
 mod success_criteria;
+mod through_control;
 mod user_stories;
 
 use std::fs::File;
