@@ -7,7 +7,8 @@
 //!   step id is executed at most once, whoever repeats it and whichever server answers.
 //! - Every route but the health checks, the metrics and the documentation needs a key.
 //!
-//! The control plane knows nothing of processes, keepers or journals: it asks the session agent.
+//! The control plane knows nothing of processes, keepers or journals: it asks the session agent of
+//! its process, or a data plane.
 
 mod config;
 mod disk;

@@ -27,6 +27,8 @@ use crate::trace::TraceContext;
 /// Attempts to get a request there, with [`FIRST_BACKOFF`] after the first and twice as much after
 /// each further one.
 const ATTEMPTS: u32 = 3;
+/// How long a data plane that is well may take to say so.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(5);
 /// See [`ATTEMPTS`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
@@ -346,7 +348,8 @@ impl DataPlaneClient {
     /// See [`CallError`]. Asked once.
     pub async fn health(&self) -> Result<(), CallError> {
         let request = self.peer.request(Method::GET, "/healthz", None);
-        let answer = self.peer.done(request, self.peer.answer_within()).await;
+        let limit = self.peer.times().connect + HEALTHY_WITHIN;
+        let answer = self.peer.done(request, limit).await;
         answer.map(|_| ())
     }
 

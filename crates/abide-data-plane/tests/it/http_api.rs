@@ -364,3 +364,43 @@ async fn metrics_tell_of_steps_and_retries() {
     }
     assert!(!text.contains("abide_data_plane_retries_total 0"), "{text}");
 }
+
+#[tokio::test]
+async fn what_befalls_sessions_is_told_in_order_to_whoever_asks_what_is_new() {
+    let world = World::new();
+    let api = Api::of(&world).await;
+    let (status, none) = api.get("/events").await;
+    assert_eq!(
+        (status, &none["last"], &none["events"]),
+        (200, &json!(0), &json!([]))
+    );
+    let epoch = none["epoch"].as_str().unwrap().to_owned();
+    let (waited, _) = tokio::join!(
+        api.get("/events?after=0&wait_ms=60000"),
+        api.post("/sessions", r#"{"sessionId": "s1"}"#)
+    );
+    let first = &waited.1["events"][0];
+    assert_eq!(
+        (&first["sequence"], &first["sessionId"], &first["status"]),
+        (&json!(1), &json!("s1"), &json!("ready"))
+    );
+    assert!(first["workerId"].is_string(), "{first}");
+    api.post("/sessions/s1/terminate", "").await;
+    let path = format!("/events?after=1&epoch={epoch}");
+    let (_, told) = api.get(&path).await;
+    assert_eq!(told["events"].as_array().unwrap().len(), 1);
+    assert_eq!(told["events"][0]["status"], "terminated");
+    assert_eq!(
+        (&told["earliest"], &told["last"]),
+        (&json!(1), &json!(2)),
+        "{told}"
+    );
+    // Numbers of another start mean nothing: the answer says where to begin, at once.
+    let (_, other) = api
+        .get("/events?after=7&epoch=of-before&wait_ms=60000")
+        .await;
+    assert_eq!(
+        (&other["epoch"], &other["last"], &other["events"]),
+        (&json!(epoch), &json!(2), &json!([]))
+    );
+}

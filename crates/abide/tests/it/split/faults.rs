@@ -323,3 +323,50 @@ async fn a_deleted_session_leaves_nothing_in_any_plane() {
     let below = Answer::of(http.get(below).bearer_auth(TestStack::PLANE_KEY)).await;
     assert_eq!(below.check(200)["status"], "terminated");
 }
+
+#[tokio::test]
+async fn a_data_plane_that_stands_still_for_a_while_costs_nothing_but_time() {
+    let api = Api::with(&[]);
+    let path = api.session(json!({})).await;
+    let counted = Counted::new(&api);
+    let (_, waits) = waited_for(&api, &path, counted.code()).await;
+    api.server.signal(Plane::Data, Signal::STOP).unwrap();
+    counted.pipe.write("meanwhile");
+    let queued = StepId::new();
+    let body = json!({ "code": "print('next')", "step_id": queued });
+    let steps = format!("{path}/steps");
+    let next = api.post(&steps, &body);
+    let goes_on = async {
+        // Recorded, so it is on its way.
+        let accepted = "/events?after_seq=0&event_type=step.accepted";
+        let mut events = api.stream(accepted, None).await;
+        while data(&events.next().await.unwrap())["payload"]["step_id"] != queued.to_string() {}
+        api.server.signal(Plane::Data, Signal::CONT).unwrap();
+    };
+    let (next, ()) = tokio::join!(next, goes_on);
+    assert_eq!(next.check(200)["stdout"], "next\n");
+    let step = waits.await.unwrap().check(200);
+    assert_eq!(step["result"]["text"], "'meanwhile'");
+    counted.ran_once();
+}
+
+#[tokio::test]
+async fn a_reader_who_stops_reading_does_not_keep_the_end_from_the_records() {
+    let api = Api::with(&["journal_bytes=1MiB"]);
+    let path = api.session(json!({})).await;
+    let code = "import os\nfor n in range(1200): os.write(1, b'x' * 65536)";
+    let mut stream = api.stream_step(&path, code).await;
+    let started = data(&stream.next().await.unwrap());
+    let step = format!("{path}/steps/{}", started["id"].as_str().unwrap());
+    // Nobody reads on. The program waits for them for some seconds, and no longer.
+    let ended = api.ended(&step).await;
+    assert_eq!(ended["status"], "completed");
+    assert_eq!(ended["stdout_bytes"], 1200 * 65536);
+    let rest = stream.rest().await;
+    let names: Vec<&str> = rest.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!(names.last(), Some(&"completed"));
+    assert!(
+        names.contains(&"gap"),
+        "what left the journal is said to be missing"
+    );
+}
