@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use abide_model::{Exit, NewStep, SessionId, StepOutcome, WorkerId};
 use abide_session_agent::{Acceptance, RecordFailed, Recorder, Recording};
-use abide_store::{Store, StoreError};
+use abide_store::{Finished, Store, StoreError};
 
 use crate::metrics::Metrics;
 
@@ -18,6 +18,20 @@ pub(crate) struct StoreRecorder {
 impl StoreRecorder {
     pub(crate) const fn new(store: Store, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
+    }
+
+    /// Records the end of a step whose acceptance is recorded, before anybody is told: no journal on
+    /// this host vouches for it meanwhile. Its sequence number.
+    pub(crate) async fn step_finished_now(
+        &self,
+        step: Arc<NewStep>,
+        outcome: Arc<StepOutcome>,
+    ) -> Result<i64, RecordFailed> {
+        let finished = self
+            .store
+            .finish_step_now(step, Arc::clone(&outcome), true)
+            .await;
+        counted(finished, &self.metrics, &outcome)
     }
 }
 
@@ -40,18 +54,7 @@ impl Recorder for StoreRecorder {
         let accepted = acceptance == Acceptance::Recorded;
         let finished = self.store.finish_step(step, Arc::clone(&outcome), accepted);
         let metrics = Arc::clone(&self.metrics);
-        Box::pin(async move {
-            let finished = match finished.await {
-                Ok(finished) => finished,
-                // The session was deleted meanwhile: there is nothing left to write to.
-                Err(StoreError::SessionMissing(_)) => return Ok(0),
-                Err(error) => return Err(RecordFailed(error.into())),
-            };
-            if finished.first {
-                metrics.step_ended(&outcome);
-            }
-            Ok(finished.sequence)
-        })
+        Box::pin(async move { counted(finished.await, &metrics, &outcome) })
     }
 
     fn tells_before_durable(&self) -> bool {
@@ -77,5 +80,24 @@ impl Recorder for StoreRecorder {
             }
             .map_err(|error| RecordFailed(error.into()))
         })
+    }
+}
+
+/// The sequence number of a step whose end was recorded, and counted the first time.
+fn counted(
+    finished: Result<Finished, StoreError>,
+    metrics: &Metrics,
+    outcome: &StepOutcome,
+) -> Result<i64, RecordFailed> {
+    match finished {
+        Ok(finished) => {
+            if finished.first {
+                metrics.step_ended(outcome);
+            }
+            Ok(finished.sequence)
+        }
+        // The session was deleted meanwhile: there is nothing left to write to.
+        Err(StoreError::SessionMissing(_)) => Ok(0),
+        Err(error) => Err(RecordFailed(error.into())),
     }
 }

@@ -48,12 +48,7 @@ impl News {
     }
 
     /// See [`super::DataPlane::news`].
-    pub(super) async fn after(
-        &self,
-        epoch: &str,
-        after: Option<u64>,
-        wait: Duration,
-    ) -> PlaneNews {
+    pub(super) async fn after(&self, epoch: &str, after: Option<u64>, wait: Duration) -> PlaneNews {
         let after = after.filter(|_| epoch.is_empty() || epoch == self.epoch);
         if let Some(after) = after {
             let mut last = self.last.subscribe();

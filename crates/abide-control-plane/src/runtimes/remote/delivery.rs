@@ -188,6 +188,7 @@ impl Delivery {
         let (mut pause, mut not_there) = (ASK_AGAIN.0, 0);
         let mut contact = Instant::now();
         loop {
+            let begun = Instant::now();
             if let Some(stream) = frames.take() {
                 contact = Instant::now();
                 match self.read(stream, output.as_ref()).await {
@@ -196,7 +197,13 @@ impl Delivery {
                         drop(output);
                         return self.remote.ended(&self.known, &self.way, *outcome).await;
                     }
-                    Read::Broke => {}
+                    // Of one that is stopping, perhaps: it answers at once, and with nothing.
+                    Read::Broke if begun.elapsed() < ASK_AGAIN.0 => {
+                        if !self.paused(&mut pause).await {
+                            return;
+                        }
+                    }
+                    Read::Broke => pause = ASK_AGAIN.0,
                     Read::Stalled(rest, chunk) => {
                         if let Some(chunks) = output.take() {
                             self.leave_to_itself(rest, chunk, chunks);
@@ -207,7 +214,7 @@ impl Delivery {
             let failed = match self.ask(output.is_some()).await {
                 Ok(stream) => {
                     self.way.trouble_is_over();
-                    (frames, pause, not_there) = (Some(stream), ASK_AGAIN.0, 0);
+                    (frames, not_there) = (Some(stream), 0);
                     if self.remote.config.tasks.stopping().is_cancelled() {
                         return;
                     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use abide_model::{
     Exit, NewStep, Problem, ProblemCode, StepError, StepOutcome, StepStatus, WorkerId,
 };
-use abide_session_agent::{Acceptance, Ended, LEFT_NOTHING, Recorder as _};
+use abide_session_agent::{Ended, LEFT_NOTHING};
 use tracing::warn;
 
 use super::sessions::{Ending, Known, record_exit};
@@ -65,11 +65,8 @@ impl Remote {
         let stopping = self.config.tasks.stopping();
         let mut pause = RECORD_AGAIN.0;
         loop {
-            let recorded = self.config.recorder.step_finished(
-                Arc::clone(step),
-                Acceptance::Recorded,
-                Arc::clone(outcome),
-            );
+            let recorder = &self.config.recorder;
+            let recorded = recorder.step_finished_now(Arc::clone(step), Arc::clone(outcome));
             match recorded.await {
                 Ok(sequence) => return Some(sequence),
                 Err(error) => {
