@@ -44,6 +44,13 @@ pub(crate) struct Submitted {
     pub(crate) run: Option<RunHandle>,
 }
 
+impl Submission {
+    /// Nobody but its caller, who waits for the end, can hear of it before.
+    fn is_unheard_of(&self) -> bool {
+        self.step.step_id.is_none() && self.key.is_none() && self.caller == Caller::Waits
+    }
+}
+
 impl ControlPlane {
     /// Accepts a step and hands it over. Repeating a step id joins the first execution.
     pub(crate) async fn submit(
@@ -51,10 +58,11 @@ impl ControlPlane {
         id: SessionId,
         submission: Submission,
     ) -> Outcome<Submitted> {
-        if self.runtimes.vouches() {
+        let idle = || self.runtimes.known(id).is_some_and(|known| known.idle);
+        if self.runtimes.vouches() && submission.is_unheard_of() && idle() {
             return self.accept(id, submission).await;
         }
-        // What is recorded is also sent, even if the client goes away in between.
+        // What is recorded before it is sent is also sent, even if the client goes away in between.
         let (tell, told) = tokio::sync::oneshot::channel();
         let this = Arc::clone(self);
         let work = trace::carried(async move { this.accept(id, submission).await });
@@ -67,13 +75,13 @@ impl ControlPlane {
 
     async fn accept(&self, id: SessionId, submission: Submission) -> Outcome<Submitted> {
         let session = self.session(id).await?;
+        let unheard_of = submission.is_unheard_of();
         let SubmitStep {
             code,
             step_id,
             timeout_ms,
             stdin,
         } = submission.step;
-        let own_id = step_id.is_none() && submission.key.is_none();
         let step_id = step_id
             .or_else(|| submission.key.as_deref().map(|key| step_id_of_key(id, key)))
             .unwrap_or_default();
@@ -109,11 +117,8 @@ impl ControlPlane {
         });
         // Nobody can hear of a step of our own naming before it ends, and nothing else has to be
         // remembered about it: then one record at the end does.
-        let unheard_of = self.runtimes.vouches()
-            && own_id
-            && submission.caller == Caller::Waits
-            && new.timeout_ms.is_none()
-            && interpreter.idle;
+        let unheard_of =
+            self.runtimes.vouches() && unheard_of && new.timeout_ms.is_none() && interpreter.idle;
         crash_points::pass("step.before_accept");
         let (step, new, acceptance) = if unheard_of {
             let step = Step::accepted((*new).clone(), 0, 0);

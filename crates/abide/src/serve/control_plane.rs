@@ -32,6 +32,7 @@ pub(crate) fn run(config: &Config, database: &Path) -> anyhow::Result<ExitCode> 
     files::make_data_dir(&dir)?;
     // Held until the process ends, however it ends.
     let _lock = files::lock(&dir)?;
+    super::raise_open_files();
     super::runtime()?.block_on(serve(config, &dir, database))
 }
 

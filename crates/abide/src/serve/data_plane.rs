@@ -72,6 +72,8 @@ async fn serve(
     });
     let driver: Arc<dyn RuntimeDriver> = match config.agent_source() {
         AgentSource::Fixed(endpoint) => {
+            // A launched agent would inherit it, and its programs from that.
+            super::raise_open_files();
             let secret = config.agent_secret.clone();
             let client = AgentClient::new(connections.clone(), &endpoint.0, secret);
             Arc::new(FixedRuntime::new(Arc::new(client), config.agent_auth_mode))

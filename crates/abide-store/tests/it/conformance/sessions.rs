@@ -167,7 +167,11 @@ pub(crate) async fn renewal_and_expiry_exclude_each_other(store: &Store) {
 
     let later = fixed.created_at.plus_seconds(100);
     let overdue = store.overdue_sessions(later, 10).await.unwrap();
-    assert_eq!(overdue, std::slice::from_ref(&fixed), "the other was renewed");
+    assert_eq!(
+        overdue,
+        std::slice::from_ref(&fixed),
+        "the other was renewed"
+    );
     assert!(!store.expire_session(slides.id, later).await.unwrap());
     assert!(store.expire_session(fixed.id, later).await.unwrap());
     assert!(
