@@ -4,6 +4,9 @@
 const TAIL_BYTES: usize = 4096;
 /// What V8 says before it aborts for want of memory; the exit itself is a plain SIGABRT.
 const HEAP_EXHAUSTED: &[u8] = b"JavaScript heap out of memory";
+/// What the C++ runtime says, last of all, when an allocation outside V8's heap fails and nothing
+/// catches that; the exit is the same.
+const ALLOCATION_FAILED: &str = "std::bad_alloc";
 /// How much may follow it: every thread that was collecting garbage prints a native stack, which
 /// has been seen to take 30 KiB.
 const AFTER_BYTES: usize = 256 * 1024;
@@ -43,9 +46,10 @@ impl LastWords {
         self.tail.extend_from_slice(kept);
     }
 
-    /// Whether it says that the memory of the JavaScript heap ran out.
+    /// Whether it says that memory ran out: the JavaScript heap, or an allocation of native code.
     pub(super) fn say_out_of_memory(&self) -> bool {
-        self.exhausted().is_some()
+        let last = &self.tail[self.tail.len().saturating_sub(200)..];
+        self.exhausted().is_some() || String::from_utf8_lossy(last).contains(ALLOCATION_FAILED)
     }
 
     /// The end of it; before that the line that matters, when it lies further back.
@@ -115,6 +119,14 @@ mod tests {
             let (first, second) = LINE.split_at(cut);
             assert!(words(&[b"before\n", first, second]).say_out_of_memory());
         }
+    }
+
+    #[test]
+    fn hears_native_code_give_up_if_that_is_the_last_it_says() {
+        const SAID: &[u8] = b"terminate called after throwing an instance of 'St9bad_alloc'\n  \
+                              what():  std::bad_alloc\n";
+        assert!(words(&[b"before\n", SAID]).say_out_of_memory());
+        assert!(!words(&[SAID, &[b'.'; 300]]).say_out_of_memory());
     }
 
     #[test]
