@@ -318,6 +318,18 @@ impl Delivery {
     /// first byte again; the reader leaves out what it has.
     pub(super) async fn relay(self, mut frames: Option<Frames>, chunks: mpsc::Sender<OutputChunk>) {
         let mut pause = ASK_AGAIN.0;
+        if frames.is_none() {
+            // Before it has begun, the runtime may not have heard of it yet.
+            let mut phase = self.way.watch();
+            tokio::select! {
+                () = chunks.closed() => return,
+                begun = phase.wait_for(|phase| !matches!(phase, Phase::Queued)) => {
+                    if begun.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
         loop {
             let stream = match frames.take() {
                 Some(stream) => Ok(stream),
