@@ -1,7 +1,8 @@
 //! The public API: sessions, steps, agents and events over HTTP.
 //!
 //! Guarantees
-//! - An answer that says something was stored was given after it was committed.
+//! - An answer that says something was stored was given after it was committed; the end of a step
+//!   may be told a moment before, while a journal vouches for it, and no read misses it.
 //! - A step that anybody can hear of before it ends is recorded before it is handed over; any other
 //!   is recorded with its outcome, and the journal vouches for it in between. Either way the same
 //!   step id is executed at most once, whoever repeats it and whichever server answers.

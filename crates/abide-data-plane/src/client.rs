@@ -219,27 +219,6 @@ impl DataPlaneClient {
         Ok(answered.value)
     }
 
-    /// The same for a caller who does not wait for its end.
-    ///
-    /// # Errors
-    /// Those of [`Self::run`].
-    pub async fn hand_over(
-        &self,
-        step: &RunStep,
-        trace: &TraceContext,
-    ) -> Result<AgentStep, CallError> {
-        let path = format!("/sessions/{}/steps?wait=0", step.session_id);
-        let body = encode(step);
-        let limit = self.peer.answer_within();
-        let answered = self
-            .persist(false, || {
-                let request = self.request(Method::POST, &path, trace).sending_json();
-                self.peer.json(request, body.clone(), limit)
-            })
-            .await?;
-        Ok(answered.value)
-    }
-
     /// The frames of a step: with `output` from its first byte as they come; without, how it stands
     /// after at most `wait`, or at its end.
     ///

@@ -4,8 +4,9 @@
 //! Guarantees
 //! - A step is handed to an interpreter at most once, however often the agent is restarted.
 //! - Every step that was accepted is reported to the [`Recorder`] with exactly one terminal
-//!   state before anyone waiting for it hears of it, and again after a crash in between (the
-//!   recorder ignores the second report).
+//!   state, and again after a crash (the recorder ignores the second report). Who waits for it hears
+//!   of it once that is durable, or once it is handed in if the recorder says so
+//!   ([`Recorder::tells_before_durable`]).
 //! - An interpreter that died stays dead until somebody asks for a new one.
 //!
 //! [`SessionAgent`] does that for whoever keeps the records. [`SessionHost`] keeps them itself,

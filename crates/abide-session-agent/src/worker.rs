@@ -49,11 +49,11 @@ pub enum Phase {
         /// Output offset there.
         output_start: u64,
     },
-    /// It ended, and that is recorded.
+    /// It ended, and that is recorded, or handed in where the recorder tells before it is durable.
     Ended(Arc<Ended>),
 }
 
-/// A step's end, as recorded.
+/// A step's end, as it is recorded.
 #[derive(Debug)]
 pub struct Ended {
     /// The step's position in its session.

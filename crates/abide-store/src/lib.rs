@@ -9,10 +9,10 @@
 //!   `n` will never find a new event at or below `n`. [`Store::watch_events`] tells of new ones.
 //! - Dropping the future of a change does not undo the change; it only loses the answer.
 //! - Reads run on the calling thread, in parallel with the writer, and see every change that was
-//!   answered before they began.
+//!   answered before they began; those of steps and events also every end that was handed in.
 //! - JSON that clients sent comes back to the letter.
 //!
-//! What it does not know: HTTP, processes, limits. Limits on sizes and counts are the caller's.
+//! What it does not know: HTTP, processes. Limits on sizes are the caller's.
 
 mod agents;
 mod cache;
