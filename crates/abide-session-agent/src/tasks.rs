@@ -25,6 +25,8 @@ impl Tasks {
 
     /// Starts `work` under a span called `name`.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        // Some are large, and what follows would move them several times.
+        let work = Box::pin(work);
         #[expect(clippy::disallowed_methods, reason = "this is the supervisor")]
         tokio::spawn(
             self.tracker

@@ -1,5 +1,6 @@
 //! One interpreter: the handle others hold, and the task that owns it.
 
+mod alarm;
 mod last_words;
 mod link;
 mod records;

@@ -286,7 +286,9 @@ pub(crate) fn run(pen: &Pen, line: &Mutex<Line>, messages: Receiver<Message>) {
             Err(RecvTimeoutError::Disconnected) => break None,
         }
         if let Some(writer) = &*pen.lock() {
-            writer.write_all(line.lock().take());
+            // Its own statement: nobody may wait for the line while this commits.
+            let batch = line.lock().take();
+            writer.write_all(batch);
             writer.checkpointer.relieve(&writer.connection);
         }
     };

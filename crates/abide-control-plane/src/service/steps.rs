@@ -8,10 +8,12 @@ use abide_model::{
 };
 use abide_session_agent::{Acceptance, Ended, Phase, RunHandle, crash_points};
 use abide_store::Accepted;
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::{ControlPlane, Outcome, store_problem};
 use crate::expiry::expired;
+use crate::runtimes::Interpreter;
 use crate::trace;
 
 /// A step to run.
@@ -45,10 +47,28 @@ pub(crate) struct Submitted {
 }
 
 impl Submission {
-    /// Nobody but its caller, who waits for the end, can hear of it before.
+    /// Nobody but its caller, who waits for the end, can hear of it before, and nothing else has to
+    /// be remembered about it.
     fn is_unheard_of(&self) -> bool {
         self.step.step_id.is_none() && self.key.is_none() && self.caller == Caller::Waits
     }
+}
+
+/// What [`ControlPlane::place`] found.
+enum Placed {
+    /// The step is next in its session.
+    Next(Box<Next>),
+    /// It was submitted before.
+    Before(Submitted),
+}
+
+/// A step that is next in its session: until this is dropped no other one is.
+struct Next {
+    interpreter: Interpreter,
+    step: NewStep,
+    caller: Caller,
+    /// The last sequence number of the session's steps.
+    last: OwnedMutexGuard<Option<i64>>,
 }
 
 impl ControlPlane {
@@ -59,13 +79,41 @@ impl ControlPlane {
         submission: Submission,
     ) -> Outcome<Submitted> {
         let idle = || self.runtimes.known(id).is_some_and(|known| known.idle);
-        if self.runtimes.vouches() && submission.is_unheard_of() && idle() {
-            return self.accept(id, submission).await;
+        if !(self.runtimes.vouches() && submission.is_unheard_of() && idle()) {
+            return self
+                .whatever_the_client_does(async move |this| {
+                    match this.place(id, submission).await? {
+                        Placed::Next(next) => this.accept(*next).await,
+                        Placed::Before(submitted) => Ok(submitted),
+                    }
+                })
+                .await;
         }
-        // What is recorded before it is sent is also sent, even if the client goes away in between.
+        let next = match self.place(id, submission).await? {
+            Placed::Next(next) => next,
+            Placed::Before(submitted) => return Ok(submitted),
+        };
+        if !next.interpreter.idle || next.step.timeout_ms.is_some() {
+            // Another one came in between, or there is a deadline to remember.
+            return self
+                .whatever_the_client_does(async move |this| this.accept(*next).await)
+                .await;
+        }
+        // Nobody can hear of a step of our own naming before it ends: one record at the end does.
+        crash_points::pass("step.before_accept");
+        let step = Step::accepted(next.step.clone(), 0, 0);
+        self.hand_over(*next, step, Acceptance::Pending).await
+    }
+
+    /// Does the work in a task of its own: what is recorded before it is sent is also sent, even if
+    /// the client goes away in between.
+    async fn whatever_the_client_does<W, F>(self: &Arc<Self>, work: W) -> Outcome<Submitted>
+    where
+        W: FnOnce(Arc<Self>) -> F,
+        F: Future<Output = Outcome<Submitted>> + Send + 'static,
+    {
         let (tell, told) = tokio::sync::oneshot::channel();
-        let this = Arc::clone(self);
-        let work = trace::carried(async move { this.accept(id, submission).await });
+        let work = trace::carried(work(Arc::clone(self)));
         self.tasks.spawn("submit", async move {
             // Nobody may be waiting any more.
             let _ = tell.send(work.await);
@@ -73,40 +121,46 @@ impl ControlPlane {
         told.await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    async fn accept(&self, id: SessionId, submission: Submission) -> Outcome<Submitted> {
+    /// Waits until the step would be the next of its session. Starts the interpreter if there is
+    /// none; records nothing of the step.
+    async fn place(&self, id: SessionId, submission: Submission) -> Outcome<Placed> {
         let session = self.session(id).await?;
-        let unheard_of = submission.is_unheard_of();
+        let Submission { step, key, caller } = submission;
         let SubmitStep {
             code,
             step_id,
             timeout_ms,
             stdin,
-        } = submission.step;
+        } = step;
         let step_id = step_id
-            .or_else(|| submission.key.as_deref().map(|key| step_id_of_key(id, key)))
+            .or_else(|| key.as_deref().map(|key| step_id_of_key(id, key)))
             .unwrap_or_default();
+        let otherwise = |problem| async {
+            let before = self.repeated(id, step_id, &code, problem).await?;
+            Ok(Placed::Before(before))
+        };
         if let Err(problem) = check_open(&session) {
-            return self.repeated(id, step_id, &code, problem).await;
+            return otherwise(problem).await;
         }
         self.renew(&session).await?;
         let interpreter = match self.interpreter(&session).await {
             Ok(interpreter) => interpreter,
-            Err(problem) => return self.repeated(id, step_id, &code, problem).await,
+            Err(problem) => return otherwise(problem).await,
         };
-        let mut last = Arc::clone(&interpreter.accepting).lock_owned().await;
+        let last = Arc::clone(&interpreter.accepting).lock_owned().await;
         // How it stands may have changed while others were accepted.
         let now = self.runtimes.known(id);
         let interpreter = now
             .filter(|now| now.id == interpreter.id)
             .unwrap_or(interpreter);
         if let Err(refusal) = interpreter.readiness.clone() {
-            return self.repeated(id, step_id, &code, *refusal).await;
+            return otherwise(*refusal).await;
         }
         let before = match *last {
             Some(last) => last,
             None => self.store.last_sequence(id).await.map_err(store_problem)?,
         };
-        let new = Arc::new(NewStep {
+        let step = NewStep {
             id: step_id,
             session_id: id,
             code,
@@ -114,47 +168,53 @@ impl ControlPlane {
             timeout_ms: timeout_ms.or(self.config.step_timeout_ms),
             created_at: Timestamp::now(),
             sequence: Some(before + 1),
-        });
-        // Nobody can hear of a step of our own naming before it ends, and nothing else has to be
-        // remembered about it: then one record at the end does.
-        let unheard_of =
-            self.runtimes.vouches() && unheard_of && new.timeout_ms.is_none() && interpreter.idle;
-        crash_points::pass("step.before_accept");
-        let (step, new, acceptance) = if unheard_of {
-            let step = Step::accepted((*new).clone(), 0, 0);
-            (step, new, Acceptance::Pending)
-        } else {
-            let accepted = self.store.accept_step((*new).clone()).await;
-            match accepted.map_err(store_problem)? {
-                Accepted::Existing(step) => {
-                    drop(last);
-                    if step.code != new.code {
-                        return Err(used_for_other_code());
-                    }
-                    let before = self
-                        .submitted_before(id, step_id, Some(step), submission.caller)
-                        .await?;
-                    return before.ok_or_else(step_not_found);
-                }
-                Accepted::New(step) => {
-                    let sequence = Some(step.sequence);
-                    let new = NewStep {
-                        sequence,
-                        ..(*new).clone()
-                    };
-                    (step, Arc::new(new), Acceptance::Recorded)
-                }
-            }
         };
+        Ok(Placed::Next(Box::new(Next {
+            interpreter,
+            step,
+            caller,
+            last,
+        })))
+    }
+
+    /// Records the acceptance of the next step, and hands it over.
+    async fn accept(&self, mut next: Next) -> Outcome<Submitted> {
+        crash_points::pass("step.before_accept");
+        let accepted = self.store.accept_step(next.step.clone()).await;
+        match accepted.map_err(store_problem)? {
+            Accepted::New(step) => {
+                next.step.sequence = Some(step.sequence);
+                self.hand_over(next, step, Acceptance::Recorded).await
+            }
+            Accepted::Existing(step) => {
+                drop(next.last);
+                if step.code != next.step.code {
+                    return Err(used_for_other_code());
+                }
+                let NewStep { id, session_id, .. } = next.step;
+                let before = self.submitted_before(session_id, id, Some(step), next.caller);
+                before.await?.ok_or_else(step_not_found)
+            }
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        next: Next,
+        step: Step,
+        acceptance: Acceptance,
+    ) -> Outcome<Submitted> {
+        let Next {
+            interpreter,
+            step: new,
+            caller,
+            mut last,
+        } = next;
         *last = new.sequence;
+        let reads = caller == Caller::Reads;
         let run = self
             .runtimes
-            .submit(
-                &interpreter,
-                new,
-                acceptance,
-                submission.caller == Caller::Reads,
-            )
+            .submit(&interpreter, Arc::new(new), acceptance, reads)
             .await?;
         Ok(Submitted {
             step,

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use recordings::Recordings;
 
+use super::alarm::Alarm;
 use super::link::Link;
 use super::records::{Entry, Finished, Frame, Frames};
 use super::{Acceptance, Command, Peek, Phase, Shared, WorkerSetup};
@@ -58,6 +59,7 @@ pub(super) struct WorkerTask {
     grace: Option<(Instant, u64)>,
     /// When to record that the running step was accepted, if it has not ended by then.
     accept: Option<(Instant, u64)>,
+    accept_alarm: Alarm,
     interrupt_grace: Duration,
     stop_reason: Option<String>,
     /// It ignored an interrupt.
@@ -94,6 +96,7 @@ impl WorkerTask {
             timeout: None,
             grace: None,
             accept: None,
+            accept_alarm: Alarm::default(),
             interrupt_grace: setup.interrupt_grace,
             stop_reason: None,
             killed: false,
@@ -152,7 +155,7 @@ impl WorkerTask {
                 },
                 recorded = self.recordings.next() => self.recorded(recorded),
                 () = wait_for(&mut self.link, &self.shared.journal, self.next) => {}
-                _ = at(self.accept) => self.record_acceptance().await,
+                () = self.accept_alarm.until(self.accept.map(|(due, _)| due)) => self.record_acceptance().await,
                 generation = at(self.timeout) => {
                     self.timeout = None;
                     let action = self.schedule.timed_out(generation);

@@ -1,4 +1,4 @@
-//! Ends: of steps, told once they are recorded, and of interpreters.
+//! Ends: of steps and of interpreters, how they are recorded and told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use abide_model::{
     Exit, NewStep, Problem, ProblemCode, StepError, StepOutcome, StepStatus, WorkerId,
 };
-use abide_session_agent::{Ended, LEFT_NOTHING};
+use abide_session_agent::{Acceptance, Ended, LEFT_NOTHING, Recorder as _};
 use tracing::warn;
 
 use super::sessions::{Ending, Known, record_exit};
@@ -20,10 +20,10 @@ const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration
 pub(super) const STEPS_END_WITHIN: Duration = Duration::from_secs(2);
 
 impl Remote {
-    /// Records how a step ended, and what that says of its interpreter; then tells it.
+    /// Records and tells how a step ended, and what that says of its interpreter.
     pub(super) async fn ended(&self, known: &Arc<Known>, way: &Way, outcome: StepOutcome) {
         let outcome = Arc::new(outcome);
-        let Some(sequence) = self.record_end(&way.step, &outcome).await else {
+        let Some(sequence) = self.record_end(way, &outcome).await else {
             // The server stops; the next one asks again.
             return;
         };
@@ -57,26 +57,47 @@ impl Remote {
 
     pub(super) async fn conclude_lost(&self, step: NewStep) {
         let outcome = Arc::new(StepOutcome::lost(step.id, LEFT_NOTHING));
-        self.record_end(&Arc::new(step), &outcome).await;
+        self.record_end(&Way::new(Arc::new(step)), &outcome).await;
     }
 
-    /// `None` if the server stops before it is durable.
-    async fn record_end(&self, step: &Arc<NewStep>, outcome: &Arc<StepOutcome>) -> Option<i64> {
+    /// Records how a step ended; `None` if the server stops before that is durable.
+    ///
+    /// One that its runtime executed is told as soon as its end is handed in: should this server
+    /// die before that is durable, the next one asks the runtime. Whatever else there is to record
+    /// of an end is recorded before anybody hears of it.
+    async fn record_end(&self, way: &Way, outcome: &Arc<StepOutcome>) -> Option<i64> {
+        let recorder = &self.config.recorder;
+        let record = || {
+            let (step, outcome) = (Arc::clone(&way.step), Arc::clone(outcome));
+            recorder.step_finished(step, Acceptance::Recorded, outcome)
+        };
+        let record_now = || recorder.step_finished_now(Arc::clone(&way.step), Arc::clone(outcome));
+        let vouched = recorder.tells_before_durable()
+            && outcome.exit.is_none()
+            && outcome.started_at.is_some();
+        let mut recorded = match way.step.sequence.filter(|_| vouched) {
+            Some(sequence) => {
+                let recording = record();
+                let outcome = Arc::clone(outcome);
+                way.end(Arc::new(Ended { sequence, outcome }));
+                recording.await
+            }
+            None => record_now().await,
+        };
         let stopping = self.config.tasks.stopping();
         let mut pause = RECORD_AGAIN.0;
         loop {
-            let recorder = &self.config.recorder;
-            let recorded = recorder.step_finished_now(Arc::clone(step), Arc::clone(outcome));
-            match recorded.await {
+            match recorded {
                 Ok(sequence) => return Some(sequence),
                 Err(error) => {
-                    warn!(step = %step.id, error = &error as &dyn std::error::Error, "not recorded");
+                    warn!(step = %way.step.id, error = &error as &dyn std::error::Error, "not recorded");
                 }
             }
             tokio::select! {
                 () = stopping.cancelled() => return None,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(RECORD_AGAIN.1),
             }
+            recorded = record_now().await;
         }
     }
 

@@ -92,7 +92,8 @@ impl Known {
 
     pub(super) fn interpreter(&self) -> Interpreter {
         let state = self.state.lock();
-        let waiting = state.steps.len();
+        // Some have ended and are only not durable yet.
+        let waiting = state.steps.iter().filter(|way| !way.has_ended()).count();
         let readiness = match &state.dead {
             Some(problem) => Err(problem.clone()),
             None if waiting >= self.queue_length => {
@@ -104,7 +105,7 @@ impl Known {
         Interpreter {
             id: state.worker,
             readiness,
-            idle: state.steps.is_empty(),
+            idle: waiting == 0,
             // Every step of before is in the records.
             caught_up: true,
             accepting: Arc::clone(&self.accepting),
@@ -158,7 +159,8 @@ impl Known {
     /// How many steps are before one.
     pub(super) fn position(&self, step: StepId) -> Option<usize> {
         let state = self.state.lock();
-        state.steps.iter().position(|way| way.step.id == step)
+        let mut waiting = state.steps.iter().filter(|way| !way.has_ended());
+        waiting.position(|way| way.step.id == step)
     }
 
     /// Notes that its interpreter is gone, and why; false if that was known, or it has another one
@@ -199,10 +201,13 @@ impl Known {
     pub(super) fn count(&self, counts: &mut AgentCounts) {
         let state = self.state.lock();
         counts.interpreters += usize::from(state.dead.is_none());
-        let running = |way: &&Arc<Way>| matches!(way.phase(), Phase::Running { .. });
-        let running = state.steps.iter().filter(running).count();
-        counts.running_steps += running;
-        counts.queued_steps += state.steps.len() - running;
+        for way in &state.steps {
+            match way.phase() {
+                Phase::Queued => counts.queued_steps += 1,
+                Phase::Running { .. } => counts.running_steps += 1,
+                Phase::Ended(_) => {}
+            }
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{Remote, WAITING_CHUNKS, runtime_crashed};
 use crate::service::Outcome;
 use crate::trace;
 
-/// One step's way, from its acceptance until its end is recorded.
+/// One step's way, from its acceptance until its end is durable.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) step: Arc<NewStep>,
@@ -51,6 +51,10 @@ impl Way {
         self.phase.lock().borrow().clone()
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(*self.phase.lock().borrow(), Phase::Ended(_))
+    }
+
     /// Where it stands from now on. Ends without an end when there is [`Self::trouble`].
     pub(super) fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.lock().subscribe()
@@ -72,7 +76,7 @@ impl Way {
         });
     }
 
-    /// It ended, and that is recorded.
+    /// It ended, and that is handed in to be recorded.
     pub(super) fn end(&self, ended: Arc<Ended>) {
         self.phase.lock().send_replace(Phase::Ended(ended));
     }
