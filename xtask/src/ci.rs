@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::command::Command;
 use crate::repository::Repository;
-use crate::{doctests, openapi, setup, tidy};
+use crate::{doctests, fuzz, openapi, setup, tidy};
 
 /// One part of CI. Declared in the order they run: what fails fastest for the least work first,
 /// and what shares compiled dependencies side by side.
@@ -26,6 +26,8 @@ pub(crate) enum Stage {
     Tidy,
     /// Unit and integration tests.
     Tests,
+    /// Made-up bytes for whatever reads bytes that somebody else wrote.
+    Fuzz,
     /// Examples in the documentation, when there are any.
     Doctests,
     /// Documentation, warnings as errors.
@@ -35,6 +37,9 @@ pub(crate) enum Stage {
     /// Licences, bans and sources of the dependencies.
     Deny,
 }
+
+/// How long each target is fuzzed.
+const FUZZ_SECONDS: u32 = 10;
 
 /// The stages that run no test.
 pub(crate) const LINT: [Stage; 5] = [
@@ -95,6 +100,7 @@ impl Stage {
                 quiet_incremental(repository.cargo(["nextest", "run", "--workspace", "--locked"]))
                     .run()
             }
+            Self::Fuzz => fuzz::run(repository, None, FUZZ_SECONDS),
             Self::Doctests => {
                 if !doctests::exist(repository)? {
                     println!("no examples in the documentation");

@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod command;
 mod doctests;
+mod fuzz;
 mod openapi;
 mod repository;
 mod setup;
@@ -69,6 +70,14 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Feed made-up bytes to whatever reads bytes that somebody else wrote.
+    Fuzz {
+        /// One target (all of them when none is named).
+        target: Option<String>,
+        /// How long each runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measure rows of the benchmark table (all of them when none is named) and append them to
     /// docs/benchmarks.md.
     Bench {
@@ -104,6 +113,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Build => repository.cargo(["build", "--workspace"]).run(),
         Task::Tidy => tidy::run(&repository),
         Task::Openapi { check } => openapi::run(&repository, check),
+        Task::Fuzz { target, seconds } => fuzz::run(&repository, target.as_deref(), seconds),
         Task::Bench { list: true, .. } => bench::list(),
         Task::Bench { dry_run, rows, .. } => bench::run(&repository, &rows, dry_run),
     }

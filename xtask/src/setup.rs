@@ -42,11 +42,16 @@ const TO_RUN: [Package; 3] = [
     },
 ];
 
-const TO_TEST: [Package; 2] = [
+const TO_TEST: [Package; 3] = [
     Package {
         purpose: "git",
         present: || find("git").is_some(),
         apt: &["git"],
+    },
+    Package {
+        purpose: "a C++ compiler, for libFuzzer",
+        present: || find("c++").is_some(),
+        apt: &["g++"],
     },
     Package {
         purpose: "virtual environments for Python",

@@ -85,14 +85,19 @@ async fn termination_drains_at_once_and_the_step_goes_on() {
         .await;
     let queued = api.submit(&path, "x + 1").await;
     api.begun(&step).await;
-    // Somebody waits for the step, somebody streams it, somebody follows the events.
+    // Somebody waits for a step, somebody streams one, somebody follows the events.
+    let mut events = api.stream("/events", None).await;
+    let third = uuid::Uuid::now_v7().to_string();
+    let body = json!({"code": "x + 2", "step_id": third});
     let mut waiting = tokio::task::JoinSet::new();
-    let again = json!({"code": "x + 1", "step_id": queued[queued.len() - 36..]});
-    let again = api.request("POST", &format!("{path}/steps")).json(&again);
-    waiting.spawn(Answer::of(again));
+    let request = api.request("POST", &format!("{path}/steps")).json(&body);
+    waiting.spawn(Answer::of(request));
+    let accepted = events.next().await.unwrap();
+    assert_eq!(accepted.event, "step.accepted");
+    let accepted: serde_json::Value = serde_json::from_slice(&accepted.data).unwrap();
+    assert_eq!(accepted["payload"]["step_id"], third);
     let mut stream = api.stream(&step, None).await;
     assert_eq!(stream.next().await.unwrap().event, "started");
-    let events = api.stream("/events", None).await;
     let begun = Instant::now();
     signal(api.server.pid().unwrap(), Signal::TERM);
     let exited = api.server.wait().unwrap();
@@ -110,7 +115,7 @@ async fn termination_drains_at_once_and_the_step_goes_on() {
     assert!(events.rest().await.is_empty());
     let told = waiting.join_next().await.unwrap().unwrap();
     let told = told.problem(ProblemCode::ShuttingDown);
-    assert_eq!(told["details"]["step_id"], queued[queued.len() - 36..]);
+    assert_eq!(told["details"]["step_id"], third);
     pipe.write("while nobody looked");
     api.up_again();
     assert_eq!(
@@ -118,6 +123,8 @@ async fn termination_drains_at_once_and_the_step_goes_on() {
         "'while nobody looked'"
     );
     assert_eq!(api.ended(&queued).await["result"]["text"], "42");
+    let third = format!("{path}/steps/{third}");
+    assert_eq!(api.ended(&third).await["result"]["text"], "43");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
