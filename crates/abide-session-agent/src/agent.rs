@@ -254,6 +254,13 @@ impl SessionAgent {
         Some(reader.into())
     }
 
+    /// Live interpreters of one language that belong to sessions.
+    pub(crate) fn interpreters(&self, runtime: Runtime) -> usize {
+        let workers = self.workers.lock();
+        let live = workers.values().filter(|worker| worker.exit().is_none());
+        live.filter(|worker| worker.runtime() == runtime).count()
+    }
+
     /// Counts for status and metrics.
     pub fn counts(&self) -> AgentCounts {
         let workers = self.workers.lock();

@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use abide_model::{
-    AgentHealth, AgentSession, AuthMode, Problem, ProblemCode, SessionId, WorkerExit,
+    AgentHealth, AgentSession, AuthMode, Problem, ProblemCode, Runtime, SessionId, WorkerExit,
     is_session_label, session_id_of_label,
 };
 use parking_lot::Mutex;
@@ -31,6 +31,7 @@ use uuid::Uuid;
 
 use crate::agent::SessionAgent;
 use crate::ledger::Ledger;
+use crate::metrics::{AgentMetrics, Gauges};
 use crate::tasks::Tasks;
 use crate::worker::WorkerHandle;
 use exits::Exits;
@@ -73,6 +74,7 @@ pub struct SessionHost {
     boot_id: String,
     sessions: Mutex<HashMap<SessionId, Arc<Hosted>>>,
     exits: Arc<Exits>,
+    pub(crate) metrics: Arc<AgentMetrics>,
     stopping: AtomicBool,
 }
 
@@ -123,6 +125,7 @@ impl SessionHost {
             boot_id: Uuid::new_v4().to_string(),
             sessions: Mutex::default(),
             exits: Arc::new(Exits::new()),
+            metrics: Arc::new(AgentMetrics::new()),
             stopping: AtomicBool::new(false),
         })
     }
@@ -149,17 +152,29 @@ impl SessionHost {
             status: if self.is_stopping() { "stopping" } else { "ok" }.to_owned(),
             boot_id: self.boot_id.clone(),
             version: self.config.version.clone(),
-            sessions: self
-                .sessions
-                .lock()
-                .values()
-                .filter(|it| it.registered().is_some())
-                .count(),
+            sessions: self.registered(),
             interpreters: counts.interpreters,
             running_steps: counts.running_steps,
             queued_steps: counts.queued_steps,
             auth_mode: self.config.auth_mode,
         }
+    }
+
+    /// Prometheus text.
+    pub(crate) fn metrics_text(&self) -> String {
+        self.metrics.text(Gauges {
+            sessions: self.registered(),
+            python: self.agent.interpreters(Runtime::Python),
+            node: self.agent.interpreters(Runtime::Node),
+            counts: self.agent.counts(),
+        })
+    }
+
+    /// How many sessions there are.
+    fn registered(&self) -> usize {
+        let sessions = self.sessions.lock();
+        let registered = sessions.values().filter(|it| it.registered().is_some());
+        registered.count()
     }
 
     /// Every session, for the plane above.

@@ -95,7 +95,7 @@ fn router(app: &App) -> Router {
         .merge(output::router())
         // Behind it only what somebody may do who knows which agent this is.
         .route_layer(from_fn_with_state(app.clone(), middleware::check_boot_id))
-        .merge(sessions::health())
+        .merge(sessions::open())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(app.config.max_body_bytes))

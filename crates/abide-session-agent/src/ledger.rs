@@ -23,6 +23,7 @@ use steps::Steps;
 pub(crate) use steps::{KnownStep, Unfinished};
 
 use crate::host::exits::Exits;
+use crate::metrics::AgentMetrics;
 use crate::recorder::{RecordFailed, Recorder, Recording};
 
 /// What is written of one session, and what is known from it.
@@ -34,6 +35,7 @@ pub(crate) struct Ledger {
     record: Mutex<SessionRecord>,
     steps: Mutex<Steps>,
     exits: Arc<Exits>,
+    metrics: Arc<AgentMetrics>,
 }
 
 impl Ledger {
@@ -42,25 +44,36 @@ impl Ledger {
         dir: PathBuf,
         record: SessionRecord,
         exits: Arc<Exits>,
+        metrics: Arc<AgentMetrics>,
     ) -> std::io::Result<Arc<Self>> {
         crate::host::make_private_dir(&dir)?;
         record.save(&dir)?;
-        Self::with(dir, record, exits)
+        Self::with(dir, record, exits, metrics)
     }
 
     /// The files of a session of an earlier start.
-    pub(crate) fn open(dir: PathBuf, exits: Arc<Exits>) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn open(
+        dir: PathBuf,
+        exits: Arc<Exits>,
+        metrics: Arc<AgentMetrics>,
+    ) -> std::io::Result<Arc<Self>> {
         let record = SessionRecord::load(&dir)?;
-        Self::with(dir, record, exits)
+        Self::with(dir, record, exits, metrics)
     }
 
-    fn with(dir: PathBuf, record: SessionRecord, exits: Arc<Exits>) -> std::io::Result<Arc<Self>> {
+    fn with(
+        dir: PathBuf,
+        record: SessionRecord,
+        exits: Arc<Exits>,
+        metrics: Arc<AgentMetrics>,
+    ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             label: record.label.clone(),
             steps: Mutex::new(Steps::open(&dir)?),
             record: Mutex::new(record),
             dir,
             exits,
+            metrics,
         }))
     }
 
@@ -114,6 +127,7 @@ impl Ledger {
     fn finish(&self, step: &NewStep, outcome: &StepOutcome) -> std::io::Result<i64> {
         let (first, sequence) = self.steps.lock().finish(step, outcome)?;
         if first {
+            self.metrics.step_ended(outcome);
             let took = outcome
                 .started_at
                 .map_or(0, |at| outcome.finished_at.as_micros() - at.as_micros());

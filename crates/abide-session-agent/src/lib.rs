@@ -20,6 +20,7 @@ pub mod crash_points;
 mod host;
 pub mod http;
 mod ledger;
+pub mod metrics;
 mod output;
 mod pool;
 mod recorder;
@@ -33,6 +34,7 @@ pub use config::AgentConfig;
 pub use host::{
     Credentials, HostConfig, HostedOutput, HostedStep, Outcome, SessionHost, StepState,
 };
+pub use metrics::METRIC_NAMES;
 pub use output::{OutputChunk, OutputReader, StreamFilter};
 pub use pool::{IdleInterpreter, LaunchFailed};
 pub use recorder::{RecordFailed, Recorder, Recording};

@@ -1,9 +1,10 @@
 //! Health, status, documentation and shutdown.
 
 use abide_model::{Problem, ServerStatus, WarmCounts};
+use abide_session_agent::metrics::metrics_response;
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -112,8 +113,7 @@ async fn metrics(State(app): State<App>) -> Answer {
         queued_steps: counts.queued_steps,
         event_sequence: *app.store.watch_events().borrow(),
     });
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(metrics_response(text))
 }
 
 /// This document

@@ -46,7 +46,8 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
     let elapsed = begun.elapsed().as_secs_f64();
     let status = response.status().as_u16();
     app.metrics
-        .request(&route, method.as_str(), status, elapsed);
+        .requests
+        .answered(&route, method.as_str(), status, elapsed);
     span.in_scope(|| tracing::info!(status, ms = elapsed * 1000.0, "answered"));
     if let Some(header) = header {
         response.headers_mut().insert(REQUEST_ID, header);

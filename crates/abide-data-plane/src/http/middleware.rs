@@ -33,7 +33,8 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     let status = response.status().as_u16();
     app.plane
         .metrics
-        .request(&route, method.as_str(), status, elapsed);
+        .requests
+        .answered(&route, method.as_str(), status, elapsed);
     span.in_scope(|| tracing::debug!(status, ms = elapsed * 1000.0, "answered"));
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID_HEADER, id);

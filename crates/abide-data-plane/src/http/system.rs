@@ -1,8 +1,8 @@
 //! Health and metrics: open to probes.
 
+use abide_session_agent::metrics::metrics_response;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -27,7 +27,5 @@ async fn ready(State(app): State<App>) -> Answer<Json<Value>> {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    let text = app.plane.metrics.text(app.plane.steps_under_way());
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    metrics_response(app.plane.metrics.text(app.plane.steps_under_way()))
 }

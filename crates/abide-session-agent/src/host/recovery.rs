@@ -47,7 +47,11 @@ impl SessionHost {
     }
 
     fn open(&self, dir: &Path) -> Option<Arc<Ledger>> {
-        match Ledger::open(dir.to_owned(), Arc::clone(&self.exits)) {
+        match Ledger::open(
+            dir.to_owned(),
+            Arc::clone(&self.exits),
+            Arc::clone(&self.metrics),
+        ) {
             Ok(ledger) => Some(ledger),
             // Killed before its first record was there: nobody was told of it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -124,7 +124,12 @@ impl SessionHost {
         let dir = self.config.sessions_dir.join(hosted.id.to_string());
         // What a session of this id left behind is nothing of this one's.
         remove_dir(&dir);
-        let made = Ledger::create(dir, record, Arc::clone(&self.exits));
+        let made = Ledger::create(
+            dir,
+            record,
+            Arc::clone(&self.exits),
+            Arc::clone(&self.metrics),
+        );
         let ledger = made.map_err(|error| storage_problem(&error))?;
         if let Err(problem) = self.start_interpreter(hosted.id, &ledger).await {
             ledger.remove();

@@ -1,10 +1,11 @@
 //! What happens to every request.
 
 use abide_model::{AuthMode, BOOT_ID_HEADER, Problem, ProblemCode};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::time::Instant;
 
 use super::App;
 use super::error::{problem_response, with_request_id};
@@ -13,7 +14,7 @@ use super::origin::{host_name, host_of, is_address, is_ours, origin_of};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const BOOT_ID: HeaderName = HeaderName::from_static(BOOT_ID_HEADER);
 
-/// Says in every answer which agent gave it, and to which request.
+/// Says in every answer which agent gave it, and to which request; counts it.
 pub(super) async fn identify(State(app): State<App>, request: Request, next: Next) -> Response {
     let sent = text(request.headers(), &REQUEST_ID)
         .filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()));
@@ -22,7 +23,16 @@ pub(super) async fn identify(State(app): State<App>, request: Request, next: Nex
         str::to_owned,
     );
     let header = HeaderValue::from_str(&id).ok();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let begun = Instant::now();
     let mut response = with_request_id(id, next.run(request)).await;
+    app.host.metrics.requests.answered(
+        route.as_ref().map_or("(none)", MatchedPath::as_str),
+        method.as_str(),
+        response.status().as_u16(),
+        begun.elapsed().as_secs_f64(),
+    );
     let headers = response.headers_mut();
     if let Some(id) = header {
         headers.insert(REQUEST_ID, id);

@@ -1,22 +1,27 @@
-//! `/v1/health`, `/v1/sessions`, `/v1/exits`
+//! `/v1/health`, `/metrics`, `/v1/sessions`, `/v1/exits`
 
 use std::time::Duration;
 
 use abide_model::{AgentHealth, AgentSession, WorkerExit};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::App;
 use super::body::{Fields, Whole, credentials, register};
 use super::error::Answer;
+use crate::metrics::metrics_response;
 
 /// Longest long poll, in milliseconds.
 pub(super) const MAX_WAIT_MS: u64 = 300_000;
 
-pub(super) fn health() -> Router<App> {
-    Router::new().route("/v1/health", get(show_health))
+/// Open to probes.
+pub(super) fn open() -> Router<App> {
+    Router::new()
+        .route("/v1/health", get(show_health))
+        .route("/metrics", get(metrics))
 }
 
 pub(super) fn router() -> Router<App> {
@@ -32,6 +37,10 @@ pub(super) fn router() -> Router<App> {
 
 async fn show_health(State(app): State<App>) -> Json<AgentHealth> {
     Json(app.host.health())
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    metrics_response(app.host.metrics_text())
 }
 
 async fn list(State(app): State<App>, headers: HeaderMap) -> Answer<Json<Vec<AgentSession>>> {

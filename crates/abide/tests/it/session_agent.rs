@@ -4,6 +4,7 @@ mod auth;
 mod contract;
 mod kills;
 mod lifecycle;
+mod metrics;
 mod start;
 mod steps;
 mod streams;

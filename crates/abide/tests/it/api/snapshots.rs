@@ -40,7 +40,11 @@ fn metrics() {
         `GET /metrics` serves them as OpenMetrics text, without a key.\n\n\
         | name | meaning |\n|---|---|\n"
         .to_owned();
-    let planes = [METRIC_NAMES, abide_data_plane::METRIC_NAMES];
+    let planes = [
+        METRIC_NAMES,
+        abide_data_plane::METRIC_NAMES,
+        abide_session_agent::METRIC_NAMES,
+    ];
     for (name, meaning) in planes.concat() {
         let _ = writeln!(text, "| `{name}` | {meaning} |");
     }
