@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_model::{
-    AgentStep, PlaneNews, Problem, ProblemCode, RunStep, Runtime, STEP_FRAMES, Timestamp, WorkerId,
+    AgentStep, AuthMode, PlaneNews, Problem, ProblemCode, RunStep, Runtime, STEP_FRAMES, Timestamp,
+    WorkerId,
 };
 use bytes::Bytes;
 use hyper::Method;
@@ -101,6 +102,14 @@ impl DataPlaneClient {
     /// Base URL.
     pub fn endpoint(&self) -> &str {
         self.peer.endpoint()
+    }
+
+    /// Whether the data plane is shown who is asking.
+    pub fn auth_mode(&self) -> AuthMode {
+        match self.minter {
+            Some(_) => AuthMode::Enforced,
+            None => AuthMode::Bypass,
+        }
     }
 
     /// Makes a session, or finds the one of the same id and runtime.

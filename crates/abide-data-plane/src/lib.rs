@@ -18,9 +18,9 @@ pub mod routing;
 mod runs;
 pub mod runtimes;
 pub mod seal;
-pub mod trace;
 mod workspaces;
 
+pub use abide_session_agent::http::trace;
 pub use error::DataPlaneError;
 pub use http::DataPlaneApi;
 pub use metrics::METRIC_NAMES;

@@ -10,6 +10,7 @@ mod sessions;
 pub mod sse;
 mod step_stream;
 mod steps;
+pub mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;

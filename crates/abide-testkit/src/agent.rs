@@ -21,6 +21,8 @@ pub struct AgentOptions {
     pub variables: Vec<(String, String)>,
     /// Where a session agent listens.
     pub addr: String,
+    /// The planes of a [`crate::TestStack`] write their logs to files; see [`crate::TestStack::log`].
+    pub logs: bool,
 }
 
 impl AgentOptions {
@@ -31,6 +33,7 @@ impl AgentOptions {
             settings: vec!["warm_python=0".to_owned(), "log=warn".to_owned()],
             variables: Vec::new(),
             addr: "127.0.0.1:0".to_owned(),
+            logs: false,
         }
     }
 
@@ -38,6 +41,13 @@ impl AgentOptions {
     #[must_use]
     pub fn at(mut self, addr: &str) -> Self {
         addr.clone_into(&mut self.addr);
+        self
+    }
+
+    /// The same with logs that can be read.
+    #[must_use]
+    pub const fn keeping_logs(mut self) -> Self {
+        self.logs = true;
         self
     }
 

@@ -1,5 +1,6 @@
 //! Starting, killing and restarting the three planes as processes of their own.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -84,8 +85,15 @@ impl TestStack {
             Plane::Agent => ["--addr".to_owned(), format!("127.0.0.1:{port}")],
             Plane::Data | Plane::Control => ["--port".to_owned(), port.to_owned()],
         };
-        let mut child = self
-            .command(&[plane.command()])
+        let mut command = self.command(&[plane.command()]);
+        if self.options.logs {
+            let log = File::options()
+                .append(true)
+                .create(true)
+                .open(self.log_file(plane))?;
+            command.stderr(log);
+        }
+        let mut child = command
             .args(address)
             .args(
                 self.options
@@ -172,6 +180,15 @@ impl TestStack {
     /// What the workspaces of sessions are beneath.
     pub fn workspaces(&self) -> PathBuf {
         self.files(Plane::Data).join("workspaces")
+    }
+
+    /// What a plane has logged since the first start, with [`AgentOptions::keeping_logs`].
+    pub fn log(&self, plane: Plane) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.log_file(plane))?)
+    }
+
+    fn log_file(&self, plane: Plane) -> PathBuf {
+        self.dir.path().join(plane.command()).with_extension("log")
     }
 
     /// A directory that belongs to the test.

@@ -199,7 +199,8 @@ settings! {
     /// Lets everybody who can reach a data plane or a control plane use it: only the exact text
     /// `true` does. Refused in production.
     authz_bypass: Exactly, "ABIDE_AUTHZ_BYPASS" | "AUTHZ_BYPASS", "false";
-    /// Where the planes send traces (OTLP).
+    /// Collector that `abide control-plane`, `abide data-plane` and `abide session-agent` send the
+    /// traces of steps to: OTLP over HTTP without TLS, as JSON, to `/v1/traces` below this URL.
     otlp_endpoint: Option<String>, "ABIDE_OTLP_ENDPOINT" | "OTEL_EXPORTER_OTLP_ENDPOINT", "" ("none");
     /// What a plane calls itself in traces.
     service_name: Option<String>, "ABIDE_SERVICE_NAME" | "OTEL_SERVICE_NAME", "" ("its command");
@@ -337,6 +338,7 @@ impl Config {
             );
             return Err(self.error("agent_auth_bypass", &wrong));
         }
+        self.collector()?;
         let hosts = self.agent_addr.hosts(self.allow_remote);
         match hosts.iter().find(|host| !host.is_loopback()) {
             Some(host) if !self.allow_remote => Err(self.error(

@@ -8,6 +8,7 @@ pub(crate) mod data_plane;
 mod files;
 mod listen;
 mod logging;
+mod otlp;
 pub(crate) mod session_agent;
 mod signals;
 
@@ -168,6 +169,18 @@ async fn stop_requested(control: Arc<ControlPlane>) -> WorkersAfterShutdown {
     info!(?workers, "stopping");
     signals.second_ends_at_once();
     workers
+}
+
+/// Who is told of the steps' ways through this plane.
+fn collector(config: &Config, plane: &str) -> Option<otlp::Collector> {
+    let endpoint = config.collector().ok().flatten()?;
+    Some(otlp::Collector {
+        endpoint: endpoint.0,
+        service: config
+            .service_name
+            .clone()
+            .unwrap_or_else(|| plane.to_owned()),
+    })
 }
 
 fn max_body_bytes(config: &Config) -> usize {

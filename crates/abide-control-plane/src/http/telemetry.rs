@@ -1,46 +1,34 @@
 //! Request ids, one log line and the metrics of each request.
 
-use abide_data_plane::trace::TRACEPARENT_HEADER;
+use abide_data_plane::trace::{REQUEST_ID_HEADER, TraceContext};
 use abide_session_agent::http::error::with_request_id;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::App;
-use crate::trace::with_traceparent;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::trace::with_trace;
 
 /// Gives the request an id (the caller's, if it is a sensible one), logs it and counts it.
 pub(super) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
-    let id = request
-        .headers()
-        .get(&REQUEST_ID)
-        .and_then(|value| value.to_str().ok())
-        .filter(|value| value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic()))
-        .map_or_else(
-            || abide_model::new_uuid().simple().to_string(),
-            str::to_owned,
-        );
-    let traceparent = request
-        .headers()
-        .get(TRACEPARENT_HEADER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let trace = TraceContext::of_headers(request.headers());
+    let id = trace.request_id.clone();
     let method = request.method().clone();
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
     let begun = Instant::now();
-    let span = tracing::info_span!("request", id = %id, method = %method, route = %route);
+    let span = tracing::info_span!(
+        "request", id = %id, trace_id = %trace.trace_id, method = %method, route = %route
+    );
     let header = HeaderValue::from_str(&id).ok();
     let mut response = with_request_id(
         id,
-        with_traceparent(traceparent, next.run(request).instrument(span.clone())),
+        with_trace(trace, next.run(request).instrument(span.clone())),
     )
     .await;
     let elapsed = begun.elapsed().as_secs_f64();
@@ -50,7 +38,7 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
         .answered(&route, method.as_str(), status, elapsed);
     span.in_scope(|| tracing::info!(status, ms = elapsed * 1000.0, "answered"));
     if let Some(header) = header {
-        response.headers_mut().insert(REQUEST_ID, header);
+        response.headers_mut().insert(REQUEST_ID_HEADER, header);
     }
     response
 }

@@ -4,18 +4,18 @@ use abide_model::{Problem, ProblemCode};
 use abide_session_agent::http::error::{problem_response, with_request_id};
 use abide_session_agent::http::origin::{host_name, host_of, is_address, is_ours, origin_of};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::App;
-use crate::trace::{REQUEST_ID_HEADER, TRACEPARENT_HEADER, TraceContext};
+use crate::trace::{REQUEST_ID_HEADER, TraceContext};
 
 /// Names the request and its part of the trace, logs it and counts it.
 pub(super) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let trace = trace_of(request.headers());
+    let trace = TraceContext::of_headers(request.headers());
     let method = request.method().clone();
     let route = request
         .extensions()
@@ -81,9 +81,4 @@ pub(super) async fn check_origin(State(app): State<App>, request: Request, next:
         Some(message) => problem_response(Problem::new(ProblemCode::ForbiddenOrigin, message)),
         None => next.run(request).await,
     }
-}
-
-fn trace_of(headers: &HeaderMap) -> TraceContext {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    TraceContext::new(text(REQUEST_ID_HEADER), text(TRACEPARENT_HEADER))
 }

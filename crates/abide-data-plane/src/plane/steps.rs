@@ -115,7 +115,8 @@ impl DataPlane {
             step_id = %run.step_id,
             request_id = %request.trace.request_id,
             trace_id = %request.trace.trace_id,
-            span_id = %request.trace.span_id,
+            span_id = request.trace.recorded(),
+            parent_id = request.trace.parent(),
         );
         let _under_way = self.step_begins(&run.session_id);
         let begun = Instant::now();

@@ -10,9 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::App;
 use super::sse::{self, OutputEvents};
+use super::steps::routed;
 use crate::host::{HostedStep, StepState};
 use crate::output::{OutputChunk, OutputReader};
 use crate::worker::Phase;
@@ -107,6 +109,8 @@ struct Telling {
     step: HostedStep,
     form: Form,
     stage: Stage,
+    /// Of the request, which ends with the telling.
+    span: Span,
 }
 
 /// `started`, then output if it is read, then how it ended.
@@ -122,6 +126,7 @@ fn telling(
         step,
         form,
         stage: Stage::Begin,
+        span: Span::current(),
     };
     futures_util::stream::unfold(telling, |mut telling| async {
         loop {
@@ -169,6 +174,8 @@ impl Telling {
             Stage::End => {
                 // The agent stops: the caller asks again by the step's id.
                 let outcome = self.step.ended().await.ok()?;
+                let worker = self.step.worker_id();
+                routed(&self.app, worker, outcome.status.as_str(), &self.span);
                 Some(match self.form {
                     Form::Frames { .. } => ended(&self.step, &outcome),
                     Form::Events => {

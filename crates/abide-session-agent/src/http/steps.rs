@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use abide_model::STEP_FRAMES;
+use abide_model::{STEP_FRAMES, WorkerId};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, debug};
 
 use super::App;
 use super::body::{Fields, Whole, credentials, run_step};
-use super::error::{Answer, request_id};
+use super::error::Answer;
 use super::sessions::MAX_WAIT_MS;
 use super::sse;
 use super::step_stream::{Form, answer, frames_so_far};
+use super::trace::TraceContext;
 
 pub(super) fn router() -> Router<App> {
     Router::new().route("/v1/steps", post(submit)).route(
@@ -51,28 +52,48 @@ async fn submit(
     let wait = query.flag("wait", true)?;
     let request = run_step(&body)?;
     let session = request.session_id.clone();
+    let trace = TraceContext::of_headers(&headers);
     let span = tracing::info_span!(
         "step",
         session_id = %session,
         step_id = %request.step_id,
-        request = request_id(),
-        traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok()),
-        outcome = tracing::field::Empty,
+        request_id = %trace.request_id,
+        trace_id = %trace.trace_id,
+        span_id = trace.recorded(),
+        parent_id = trace.parent(),
     );
     let work = async {
         let hold = form.is_some_and(Form::reads_output);
-        let mut step = app.host.submit(&credentials, request, hold).await?;
+        let submitted = app.host.submit(&credentials, request, hold).await;
+        let mut step = submitted.inspect_err(|refused| {
+            routed(&app, None, &refused.code, &Span::current());
+        })?;
         if let Some(form) = form {
             return Ok(answer(&app, session, step, form).await);
         }
+        let worker = step.worker_id();
         if !wait {
+            routed(&app, worker, "accepted", &Span::current());
             return Ok((StatusCode::ACCEPTED, Json(step.show().await)).into_response());
         }
         let outcome = step.ended().await?;
-        tracing::Span::current().record("outcome", outcome.status.as_str());
+        routed(&app, worker, outcome.status.as_str(), &Span::current());
         Ok(Json(step.show_ended(&outcome)).into_response())
     };
     work.instrument(span).await
+}
+
+/// Tells where a step went and what came of it, for whoever records traces.
+pub(super) fn routed(app: &App, worker: Option<WorkerId>, outcome: &str, span: &Span) {
+    debug!(
+        parent: span,
+        runtime_id = app.host.boot_id(),
+        target_endpoint = worker.map(tracing::field::display),
+        auth_mode = app.host.auth_mode().as_str(),
+        attempt = 1,
+        outcome,
+        "step routed"
+    );
 }
 
 async fn show(

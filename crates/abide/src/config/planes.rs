@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{BaseUrl, Config, Origin};
+use super::{BaseUrl, Config, Origin, Value as _};
 use crate::error::{CommandError, Kind};
 
 /// Where the sessions of a data plane run.
@@ -30,6 +30,7 @@ impl Config {
     /// Refuses a data plane that is not safe or not built.
     pub(crate) fn check_data_plane(&self) -> Result<(), CommandError> {
         self.check_listen()?;
+        self.collector()?;
         match self.runtime_backend.as_str() {
             "local" => {}
             "k8s" => {
@@ -64,6 +65,7 @@ impl Config {
     /// Refuses a control plane that is not safe or not built.
     pub(crate) fn check_control_plane(&self) -> Result<(), CommandError> {
         self.check_listen()?;
+        self.collector()?;
         if self.is_production() && *self.origin("data_plane_url") == Origin::Default {
             let wrong = "DATA_PLANE_URL is required in production";
             return Err(CommandError::new(Kind::Config, wrong));
@@ -78,6 +80,13 @@ impl Config {
         }
         self.database_file()?;
         self.check_authorization()
+    }
+
+    /// Where the planes send traces; nowhere unless that is set.
+    pub(crate) fn collector(&self) -> Result<Option<BaseUrl>, CommandError> {
+        let parsed = self.otlp_endpoint.as_deref().map(BaseUrl::parse);
+        let parsed = parsed.transpose();
+        parsed.map_err(|wrong| self.error("otlp_endpoint", &wrong))
     }
 
     /// What was set and has no effect, one sentence each, for the log.

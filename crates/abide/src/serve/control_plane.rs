@@ -14,6 +14,7 @@ use abide_store::Store;
 use anyhow::Context as _;
 use tracing::{info, warn};
 
+use super::otlp::Exporter;
 use super::{files, listen, logging};
 use crate::config::Config;
 use crate::connect::ServerFile;
@@ -23,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 
 /// Builds everything, serves until told to stop, drains.
 pub(crate) fn run(config: &Config, database: &Path) -> anyhow::Result<ExitCode> {
-    logging::init(config)?;
+    let traces = logging::init_plane(config, super::collector(config, "control-plane"))?;
     for notice in config.notices() {
         warn!("{notice}");
     }
@@ -33,10 +34,15 @@ pub(crate) fn run(config: &Config, database: &Path) -> anyhow::Result<ExitCode> 
     // Held until the process ends, however it ends.
     let _lock = files::lock(&dir)?;
     super::raise_open_files();
-    super::runtime()?.block_on(serve(config, &dir, database))
+    super::runtime()?.block_on(serve(config, &dir, database, traces))
 }
 
-async fn serve(config: &Config, dir: &Path, database: &Path) -> anyhow::Result<ExitCode> {
+async fn serve(
+    config: &Config,
+    dir: &Path,
+    database: &Path,
+    traces: Option<Exporter>,
+) -> anyhow::Result<ExitCode> {
     let key = files::key(dir)?;
     let parent = database.parent().filter(|p| !p.as_os_str().is_empty());
     if let Some(parent) = parent.filter(|parent| !parent.exists()) {
@@ -71,7 +77,11 @@ async fn serve(config: &Config, dir: &Path, database: &Path) -> anyhow::Result<E
         step_timeout_ms: super::step_timeout_ms(config),
         auto_register_agents: config.auto_register_agents,
     };
-    let control = Arc::new(ControlPlane::remote(settings, store, client, Tasks::new()));
+    let tasks = Tasks::new();
+    if let Some(traces) = traces {
+        traces.start(&tasks);
+    }
+    let control = Arc::new(ControlPlane::remote(settings, store, client, tasks));
     control
         .recover()
         .await

@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tracing::{info, warn};
 
+use super::otlp::Exporter;
 use super::signals::Signals;
 use super::{files, listen, logging};
 use crate::config::{AgentSource, Config, Environment, Origin, Registry as Routes};
@@ -36,11 +37,12 @@ const HANDED_DOWN: &[&str] = &[
     "interrupt_grace",
     "log",
     "log_format",
+    "otlp_endpoint",
 ];
 
 /// Builds everything, serves until told to stop, drains.
 pub(crate) fn run(config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
-    logging::init(config)?;
+    let traces = logging::init_plane(config, super::collector(config, "data-plane"))?;
     for notice in config.notices() {
         warn!("{notice}");
     }
@@ -50,13 +52,14 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> anyhow::Result<
     // Held until the process ends, however it ends.
     let _lock = files::lock(&dir)?;
     let passed_on = super::passed_on(environment);
-    super::runtime()?.block_on(serve(config, &dir, passed_on))
+    super::runtime()?.block_on(serve(config, &dir, passed_on, traces))
 }
 
 async fn serve(
     config: &Config,
     dir: &Path,
     environment: Vec<(String, String)>,
+    traces: Option<Exporter>,
 ) -> anyhow::Result<ExitCode> {
     let registry = registry(config, dir)?;
     let workspaces =
@@ -66,6 +69,9 @@ async fn serve(
     // Before anything is started, so that no signal finds it half done.
     let signals = Signals::install();
     let tasks = Tasks::new();
+    if let Some(traces) = traces {
+        traces.start(&tasks);
+    }
     let connections = Connections::new(AgentTimes {
         ready: config.ready_timeout.0,
         ..AgentTimes::default()

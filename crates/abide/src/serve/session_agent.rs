@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tracing::{info, warn};
 
+use super::otlp::Exporter;
 use super::signals::Signals;
 use super::{files, listen, logging};
 use crate::commands::session_agent::SessionAgentArgs;
@@ -22,7 +23,7 @@ pub(crate) fn run(
     environment: &Environment,
     args: &SessionAgentArgs,
 ) -> anyhow::Result<ExitCode> {
-    logging::init(config)?;
+    let traces = logging::init_plane(config, super::collector(config, "session-agent"))?;
     if let Some(point) = &args.crash_point {
         crash_points::arm(point).map_err(anyhow::Error::msg)?;
     }
@@ -32,13 +33,14 @@ pub(crate) fn run(
     // Held until the process ends, however it ends.
     let _lock = files::lock(&dir)?;
     let passed_on = super::passed_on(environment);
-    super::runtime()?.block_on(serve(config, &dir, passed_on))
+    super::runtime()?.block_on(serve(config, &dir, passed_on, traces))
 }
 
 async fn serve(
     config: &Config,
     dir: &Path,
     environment: Vec<(String, String)>,
+    traces: Option<Exporter>,
 ) -> anyhow::Result<ExitCode> {
     let address = config.agent_addr;
     let hosts = address.hosts(config.allow_remote);
@@ -46,6 +48,9 @@ async fn serve(
     // Before anything is taken over, so that no signal finds it half done.
     let signals = Signals::install();
     let tasks = Tasks::new();
+    if let Some(traces) = traces {
+        traces.start(&tasks);
+    }
     let agent = SessionAgent::new(
         super::agent_config(config, dir, environment)?,
         tasks.clone(),

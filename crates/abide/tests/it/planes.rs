@@ -9,6 +9,7 @@ mod requirements;
 mod schedules;
 mod success_criteria;
 mod through_control;
+mod traces;
 mod user_stories;
 
 use std::fs::File;

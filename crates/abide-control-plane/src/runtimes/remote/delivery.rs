@@ -1,6 +1,7 @@
 //! Getting a step to its runtime, once, and following it to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use abide_data_plane::client::as_problem;
@@ -14,7 +15,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{Span, debug, debug_span, warn};
 
 use super::Remote;
 use super::sessions::Known;
@@ -89,6 +90,19 @@ impl Delivery {
         }
     }
 
+    /// The step's way through this plane, for whoever records traces.
+    pub(super) fn span(&self) -> Span {
+        debug_span!(
+            "deliver_step",
+            session_id = self.way.session(),
+            step_id = self.way.id(),
+            request_id = %self.trace.request_id,
+            trace_id = %self.trace.trace_id,
+            span_id = self.trace.recorded(),
+            parent_id = self.trace.parent(),
+        )
+    }
+
     /// Sends the step and follows it to its recorded end. `accepted` hears once a runtime has it, or
     /// why none will.
     pub(super) async fn send(
@@ -152,6 +166,7 @@ impl Delivery {
     async fn sent(&self, output: bool) -> Result<Frames, Failed> {
         let run = self.way.step.to_run();
         let client = &self.remote.client;
+        self.way.attempts.fetch_add(1, Ordering::Relaxed);
         match self.watched(client.run(&run, output, &self.trace)).await {
             Ok(Ok(frames)) => Ok(frames),
             Ok(Err(error)) => Err(failed(error)),
@@ -266,6 +281,7 @@ impl Delivery {
             _ => WAIT.0,
         };
         let client = &self.remote.client;
+        self.way.attempts.fetch_add(1, Ordering::Relaxed);
         let asked = client.follow(&session, &step, output, wait, &self.trace);
         match self.watched(asked).await {
             Ok(answer) => answer.map_err(failed),

@@ -1,13 +1,14 @@
 //! Ends: of steps and of interpreters, how they are recorded and told.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use abide_model::{
     Exit, NewStep, Problem, ProblemCode, StepError, StepOutcome, StepStatus, WorkerId,
 };
 use abide_session_agent::{Acceptance, Ended, LEFT_NOTHING, Recorder as _};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::sessions::{Ending, Known, record_exit};
 use super::steps::Way;
@@ -30,6 +31,14 @@ impl Remote {
         if let (Some(exit), Some(worker)) = (&outcome.exit, outcome.worker) {
             self.crashed(known, worker, Some(exit.clone())).await;
         }
+        debug!(
+            runtime_id = outcome.worker.map(tracing::field::display),
+            target_endpoint = self.client.endpoint(),
+            auth_mode = self.client.auth_mode().as_str(),
+            attempt = way.attempts.load(Ordering::Relaxed),
+            outcome = outcome.status.as_str(),
+            "step delivered"
+        );
         let ending = known.end(way.step.id);
         self.record_ending(known.session, ending).await;
         way.end(Arc::new(Ended { sequence, outcome }));

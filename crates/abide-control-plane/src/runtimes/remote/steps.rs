@@ -1,7 +1,7 @@
 //! Steps under way: handed over, waited for, looked at, cancelled.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use abide_model::{
@@ -10,6 +10,7 @@ use abide_model::{
 use abide_session_agent::{Ended, Phase, RunHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument as _;
 
 use super::super::Glance;
 use super::delivery::Delivery;
@@ -27,6 +28,8 @@ pub(super) struct Way {
     trouble: Mutex<Option<Problem>>,
     /// It is to be cancelled as soon as it is there.
     cancelled: AtomicBool,
+    /// Times that the data plane was asked to run it or asked for it.
+    pub(super) attempts: AtomicU32,
 }
 
 impl Way {
@@ -36,6 +39,7 @@ impl Way {
             phase: Mutex::new(watch::channel(Phase::Queued).0),
             trouble: Mutex::default(),
             cancelled: AtomicBool::new(false),
+            attempts: AtomicU32::new(0),
         }
     }
 
@@ -134,9 +138,9 @@ impl Remote {
         };
         let (accepted, is_accepted) = oneshot::channel();
         let delivery = Delivery::new(self, &known, &way, trace::current());
-        self.config.tasks.spawn("step", async move {
-            delivery.send(chunks, accepted).await;
-        });
+        let span = delivery.span();
+        let sent = async move { delivery.send(chunks, accepted).await };
+        self.config.tasks.spawn("step", sent.instrument(span));
         match is_accepted.await {
             Ok(Ok(())) => Ok(RunHandle::relayed(phase, reader)),
             Ok(Err(problem)) => Err(problem),
@@ -163,9 +167,11 @@ impl Remote {
             for way in ways {
                 let (accepted, is_accepted) = oneshot::channel();
                 let delivery = Delivery::new(&this, &known, &way, trace::current());
-                this.config.tasks.spawn("step of before", async move {
-                    delivery.send_again(accepted).await;
-                });
+                let span = delivery.span();
+                let sent = async move { delivery.send_again(accepted).await };
+                this.config
+                    .tasks
+                    .spawn("step of before", sent.instrument(span));
                 // Refused or not: it was its turn.
                 let _ = is_accepted.await;
             }
