@@ -179,6 +179,14 @@ settings! {
     agent_bin: Option<PathBuf>, "ABIDE_AGENT_BIN" | "SESSION_AGENT_BIN", "" ("this program");
     /// How long a session agent may take to be ready.
     ready_timeout: Span, "ABIDE_READY_TIMEOUT" | "SESSION_READY_TIMEOUT", "60s";
+    /// What a step's limits may be overrun by until the data plane gives the step up: to interrupt it,
+    /// to record its end, to start a session agent again.
+    step_grace: Span, "ABIDE_STEP_GRACE", "10s";
+    /// How long a session agent that was sent a step may be silent until the data plane gives the
+    /// step up.
+    runtime_silence: Span, "ABIDE_RUNTIME_SILENCE", "30s";
+    /// How long a step may show no sign of life until the data plane asks its session agent for one.
+    probe_after: Span, "ABIDE_PROBE_AFTER", "10s";
     /// The directory that all workspaces of the data plane are beneath.
     workspace_root: Option<PathBuf>, "ABIDE_WORKSPACE_ROOT" | "WORKSPACE_ROOT", "" ("data-plane/workspaces in the data directory");
     /// The data plane that the control plane uses. Must be set in production.

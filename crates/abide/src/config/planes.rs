@@ -51,6 +51,9 @@ impl Config {
         if self.ready_timeout.0.is_zero() {
             return Err(self.error("ready_timeout", "must be longer than nothing"));
         }
+        if self.probe_after.0.is_zero() {
+            return Err(self.error("probe_after", "must be longer than nothing"));
+        }
         if self.is_production() {
             if self.registry_backend == "memory" {
                 return Err(self.error("registry_backend", "must be persistent in production"));

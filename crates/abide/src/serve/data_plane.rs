@@ -93,6 +93,9 @@ async fn serve(
     };
     let plane_config = DataPlaneConfig {
         max_body_bytes: super::max_body_bytes(config),
+        grace: config.step_grace.0,
+        silence: config.runtime_silence.0,
+        probe_after: config.probe_after.0,
         ..DataPlaneConfig::new(Arc::new(Timestamp::now))
     };
     let plane = DataPlane::new(

@@ -8,7 +8,7 @@ use abide_testkit::proxy::{Action, Fault, Point};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Planes, SECRET, refused, signal};
+use super::{Planes, SECRET, agent_options, data_options, refused, signal};
 use crate::api::http::Answer;
 
 /// The interpreter's process id.
@@ -171,7 +171,7 @@ async fn an_agent_that_is_back_at_the_third_attempt_runs_the_step_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_behind_something_that_only_closes_connections_is_named_too() {
-    let planes = Planes::start();
+    let planes = Planes::with(agent_options(), data_options().set("step_grace=500ms"));
     planes.create("s1").await;
     planes.proxy.plan(|request| {
         let cut = Fault::new(Point::BeforeRequest, Action::Cut);

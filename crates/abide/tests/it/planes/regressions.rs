@@ -12,7 +12,7 @@ use crate::api::shutdown::children;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_that_outlasts_every_timeout_in_between_runs_once() {
-    let planes = Planes::start();
+    let planes = Planes::with(agent_options(), data_options().set("probe_after=2500ms"));
     planes.create("s1").await;
     let gate = planes.gate();
     let code = format!(
@@ -21,9 +21,9 @@ async fn a_step_that_outlasts_every_timeout_in_between_runs_once() {
     );
     let healths = planes.proxy.count("GET", "/v1/health");
     let opening = async {
-        // Twice the data plane found it silent for so long that it asked for a sign of life: more
-        // than the time for connections and that for answers.
-        planes.wait_for(healths + 2, "GET", "/v1/health").await;
+        // Three times the data plane found it silent for so long that it asked for a sign of life:
+        // more than the time for connections and that for answers together.
+        planes.wait_for(healths + 3, "GET", "/v1/health").await;
         gate.open();
     };
     let (answer, ()) = tokio::join!(planes.submit("s1", "long", &code), opening);
