@@ -23,6 +23,7 @@ use crate::link::{CallError, Frames};
 pub use crate::peer::{AgentTimes, Connections};
 use crate::peer::{Peer, RequestParts, encode};
 use crate::plane::CreateSession;
+pub use crate::plane::mismatch;
 use crate::trace::TraceContext;
 
 /// Attempts to get a request there, with [`FIRST_BACKOFF`] after the first and twice as much after
@@ -46,7 +47,7 @@ pub struct DataPlaneClient {
 pub struct RemoteSession {
     /// Its id.
     pub id: String,
-    /// `running`, `crashed`, `expired`, `terminated`, …
+    /// `running`, `lost`, `crashed`, `expired`, `terminated`, …
     pub status: String,
     /// Its interpreter, or the one it had.
     pub worker_id: Option<WorkerId>,

@@ -28,6 +28,7 @@ use crate::trace::TraceContext;
 use crate::workspaces::Workspaces;
 
 use news::News;
+pub use problems::mismatch;
 pub use sessions::{CreateSession, SessionView};
 pub(crate) use sessions::{has_ended, has_something};
 pub use steps::{StepReply, StepRequest, Want};

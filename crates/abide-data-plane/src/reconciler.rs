@@ -155,15 +155,16 @@ impl DataPlane {
         found: Option<(&AgentSession, &str)>,
         link: &dyn AgentLink,
     ) -> Result<(), DataPlaneError> {
-        let same = found.filter(|(session, _)| {
-            session.status == "registered" && session.worker_id == route.worker_id
-        });
-        let Some((_, boot_id)) = same else {
-            let exit = found.and_then(|(session, _)| session.exit.clone());
+        let same = found.filter(|(session, _)| session.worker_id == route.worker_id);
+        let Some((session, boot_id)) = same else {
+            return self.mark_lost(&route.session_id, route.worker_id).await;
+        };
+        if session.status != "registered" {
+            let exit = session.exit.clone();
             return self
                 .mark_crashed(&route.session_id, route.worker_id, exit)
                 .await;
-        };
+        }
         self.registry
             .change(&route.session_id, |latest| {
                 let moved = latest.worker_id == route.worker_id

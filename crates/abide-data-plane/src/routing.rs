@@ -47,6 +47,8 @@ pub enum RouteState {
     Provisioning,
     /// Its runtime could not be made.
     Failed,
+    /// Its runtime was restarted without it, and nobody has been told.
+    Lost,
     /// Its interpreter is gone.
     Crashed,
     /// Its time is up, or it was ended.
@@ -374,6 +376,7 @@ impl StepRouting {
             RouteState::Gone => Verdict::Gone,
             RouteState::Provisioning => Verdict::NotReady,
             RouteState::Failed => Verdict::Failed,
+            RouteState::Lost => Verdict::Mismatch,
             RouteState::Crashed => Verdict::Crashed,
         };
         if self.fresh {

@@ -274,7 +274,7 @@ pub struct Route {
 crate::closed_set! {
     /// ```text
     /// provisioning ──► ready ──► crashed | expired | terminated
-    ///       └──► failed
+    ///       └──► failed    └──► lost ──► crashed
     /// ```
     RouteStatus {
         /// Its runtime is being made ready.
@@ -283,6 +283,8 @@ crate::closed_set! {
         Ready = "ready",
         /// Its runtime could not be made.
         Failed = "failed",
+        /// Its runtime was restarted without it. The first who is told so makes it crashed.
+        Lost = "lost",
         /// Its interpreter is gone, and its variables with it.
         Crashed = "crashed",
         /// Its time is up.

@@ -33,7 +33,7 @@ pub(crate) fn exit_of(problem: &Problem) -> Option<Exit> {
 }
 
 /// 409: the runtime lost the session.
-pub(crate) fn mismatch() -> Problem {
+pub fn mismatch() -> Problem {
     Problem::new(
         ProblemCode::RuntimeIdentityMismatch,
         "the session's runtime was restarted without the session: its variables are gone; restart \

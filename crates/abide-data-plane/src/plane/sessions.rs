@@ -222,7 +222,10 @@ impl DataPlane {
         new: &CreateSession,
         route: Arc<Route>,
     ) -> Option<Result<Arc<Route>, Problem>> {
-        let alive = matches!(route.status, RouteStatus::Ready | RouteStatus::Crashed);
+        let alive = matches!(
+            route.status,
+            RouteStatus::Ready | RouteStatus::Lost | RouteStatus::Crashed
+        );
         if alive && !self.is_overdue(&route) {
             return Some(if route.runtime == new.runtime {
                 Ok(route)
@@ -401,18 +404,41 @@ impl DataPlane {
         worker: Option<WorkerId>,
         exit: Option<Exit>,
     ) -> Result<(), DataPlaneError> {
-        let mut crashed = false;
+        self.mark(session, worker, RouteStatus::Crashed, exit).await
+    }
+
+    /// Notes that a session's runtime was restarted without its interpreter `worker`, which the next
+    /// step is to be told.
+    pub(crate) async fn mark_lost(
+        &self,
+        session: &str,
+        worker: Option<WorkerId>,
+    ) -> Result<(), DataPlaneError> {
+        self.mark(session, worker, RouteStatus::Lost, None).await
+    }
+
+    async fn mark(
+        &self,
+        session: &str,
+        worker: Option<WorkerId>,
+        status: RouteStatus,
+        exit: Option<Exit>,
+    ) -> Result<(), DataPlaneError> {
+        let mut news = false;
         let route = self
             .registry
             .change(session, |route| {
-                crashed = route.status == RouteStatus::Ready && route.worker_id == worker;
-                if crashed {
-                    route.status = RouteStatus::Crashed;
+                news = route.worker_id == worker && route.status == RouteStatus::Ready;
+                // Somebody is told now of what was noticed before.
+                let told = route.worker_id == worker
+                    && (route.status, status) == (RouteStatus::Lost, RouteStatus::Crashed);
+                if news || told {
+                    route.status = status;
                 }
-                crashed
+                news || told
             })
             .await?;
-        if let Some(route) = route.filter(|_| crashed) {
+        if let Some(route) = route.filter(|_| news) {
             self.metrics.session_ended("crashed");
             warn!(session_id = session, runtime_id = %route.runtime_id, "session crashed");
             self.tell_with(PlaneEvent::Crashed(route), exit);

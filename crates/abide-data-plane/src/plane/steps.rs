@@ -237,6 +237,7 @@ impl DataPlane {
                 },
                 RouteStatus::Provisioning => RouteState::Provisioning,
                 RouteStatus::Failed => RouteState::Failed,
+                RouteStatus::Lost => RouteState::Lost,
                 RouteStatus::Crashed => RouteState::Crashed,
                 RouteStatus::Expired | RouteStatus::Terminated => RouteState::Gone,
             },

@@ -136,6 +136,7 @@ fn an_old_copy_of_a_route_refuses_nothing_by_itself() {
     let refusing = [
         (RouteState::Unknown, Verdict::NotFound),
         (RouteState::Gone, Verdict::Gone),
+        (RouteState::Lost, Verdict::Mismatch),
         (RouteState::Crashed, Verdict::Crashed),
         (RouteState::Failed, Verdict::Failed),
         (RouteState::Provisioning, Verdict::NotReady),

@@ -3,7 +3,7 @@
 use abide_data_plane::PlaneEvent;
 use abide_model::{AuthMode, RegisterSession, RouteStatus};
 
-use crate::world::{World, create, link, new_session, trace};
+use crate::world::{World, create, link, new_session, run, trace};
 
 /// Registers a session that no route leads to.
 async fn orphan(world: &World, label: &str) {
@@ -49,7 +49,7 @@ async fn orphans_of_our_own_agent_are_ended_and_others_left_alone() {
 
 #[tokio::test]
 async fn a_restart_is_noticed_whole_or_empty() {
-    for (whole, expected) in [(true, RouteStatus::Ready), (false, RouteStatus::Crashed)] {
+    for (whole, expected) in [(true, RouteStatus::Ready), (false, RouteStatus::Lost)] {
         let mut world = World::new();
         world.create("s1").await;
         world.agent.restart(whole);
@@ -61,6 +61,32 @@ async fn a_restart_is_noticed_whole_or_empty() {
             assert_eq!(route.boot_id, "boot-1+");
         }
     }
+}
+
+#[tokio::test]
+async fn the_first_step_is_told_of_a_loss_also_where_the_comparison_noticed_first() {
+    let mut world = World::new();
+    world.create("s1").await;
+    world.agent.restart(false);
+    world.ground.clock.advance(1);
+    let mut events = world.plane.events();
+    world.plane.reconcile().await.unwrap();
+    world.plane.reconcile().await.unwrap();
+    let lost = world.plane.session("s1").await.unwrap();
+    assert_eq!(events.recv().await.unwrap(), PlaneEvent::Crashed(lost));
+    // Also by a data plane that comes after the one which noticed.
+    let second = world.second_plane();
+    for (status, code) in [(409, "runtime_identity_mismatch"), (503, "runtime_crashed")] {
+        let problem = run(&second, "s1", "t", "x").await.unwrap_err();
+        assert_eq!((problem.status, problem.code.as_str()), (status, code));
+        assert!(!problem.retryable);
+    }
+    let now = world.plane.session("s1").await.unwrap();
+    assert_eq!(now.status, RouteStatus::Crashed);
+    world.plane.reconcile().await.unwrap();
+    assert!(events.try_recv().is_err(), "it is told once");
+    world.plane.restart("s1", &trace()).await.unwrap();
+    assert_eq!(world.step("s1", "u", "x").await.unwrap().stdout, "ran x");
 }
 
 #[tokio::test]

@@ -160,11 +160,7 @@ impl Remote {
         if code == ProblemCode::RuntimeCrashed.as_str() {
             self.crashed(known, worker, exit_of(&problem)).await;
         } else if code == ProblemCode::RuntimeIdentityMismatch.as_str() {
-            let exit = Exit {
-                reason: problem.message.clone(),
-                ..Exit::default()
-            };
-            self.crashed(known, worker, Some(exit)).await;
+            self.lost(known, worker, problem.clone()).await;
         } else if code == ProblemCode::SessionNotFound.as_str() {
             // It is here, so the client must not hear that it is not.
             let exit = Exit {
@@ -178,6 +174,19 @@ impl Remote {
             self.gone(known, worker, problem.clone()).await;
         }
         problem
+    }
+
+    /// Notes and records that its runtime was restarted without the interpreter, if that is news.
+    pub(super) async fn lost(&self, known: &Arc<Known>, worker: WorkerId, problem: Problem) {
+        let ending = Ending {
+            worker,
+            exit: Exit {
+                reason: problem.message.clone(),
+                ..Exit::default()
+            },
+            crashed: true,
+        };
+        self.dies(known, ending, problem).await;
     }
 
     /// Notes and records that an interpreter was ended below, if that is news.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_data_plane::client::RemoteSession;
+use abide_data_plane::client::{RemoteSession, mismatch};
 use abide_model::{
     NewWorker, Problem, ProblemCode, RouteStatus, SessionId, SessionNews, WorkerKind,
 };
@@ -88,6 +88,9 @@ impl Remote {
                 }
             }
             RouteStatus::Ready if news.worker_id == Some(ours) && !dead => {}
+            RouteStatus::Lost if news.worker_id == Some(ours) => {
+                self.lost(&known, ours, mismatch()).await;
+            }
             RouteStatus::Crashed if dead => {}
             _ => self.look_up(known),
         }
@@ -172,6 +175,7 @@ impl Remote {
                     }
                 }
             }
+            ("lost", _) => self.lost(known, ours, mismatch()).await,
             ("crashed", _) => self.crashed(known, ours, None).await,
             ("expired" | "terminated" | "failed", _) => {
                 let problem = Problem::new(

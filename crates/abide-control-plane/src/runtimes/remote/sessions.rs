@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use abide_data_plane::CreateSession;
-use abide_data_plane::client::RemoteSession;
+use abide_data_plane::client::{RemoteSession, mismatch};
 use abide_model::{
     Exit, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId, Timestamp,
     WorkerId, WorkerKind, WorkerState, WorkspaceKind,
@@ -271,8 +271,10 @@ impl Remote {
             Err(error) => return Err(store_problem(error)),
         }
         let known = self.renew(session.id, id);
-        if remote.status == "crashed" {
-            self.crashed(&known, id, None).await;
+        match remote.status.as_str() {
+            "lost" => self.lost(&known, id, mismatch()).await,
+            "crashed" => self.crashed(&known, id, None).await,
+            _ => {}
         }
         Ok(known)
     }
