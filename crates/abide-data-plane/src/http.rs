@@ -67,6 +67,9 @@ impl DataPlaneApi {
         stop: impl Future<Output = ()>,
     ) {
         let tasks = self.plane.tasks.clone();
+        if let Err(error) = self.runs.resume().await {
+            warn!(error = %error.chain(), "cannot go on with the runs of before");
+        }
         let router = router(&self);
         for listener in listeners {
             let router = router.clone();

@@ -29,6 +29,7 @@ use crate::workspaces::Workspaces;
 
 use news::News;
 pub use problems::mismatch;
+pub(crate) use problems::session_gone;
 pub use sessions::{CreateSession, SessionView};
 pub(crate) use sessions::{has_ended, has_something};
 pub use steps::{StepReply, StepRequest, Want};

@@ -190,6 +190,11 @@ impl Registry {
         Ok(self.store.forget_ended_routes(before, limit).await?)
     }
 
+    /// Where the routes are kept, and the runs beside them.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Whether the store answers.
     pub async fn check(&self) -> Result<(), DataPlaneError> {
         Ok(self.store.check().await?)

@@ -1,26 +1,34 @@
 //! One-shot runs: a session of their own, one step, and what came of it.
 //!
-//! Runs are kept in memory, the newest of them: a data plane that is started anew does not know the
-//! earlier ones. Their sessions end all the same, by their time to live.
+//! A run is recorded before it is begun, and its end before its session is removed. A data plane
+//! that is started again goes on with those that had not ended: their steps are found by their ids.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_model::{AgentStep, Problem, ProblemCode, RunStep, Runtime, StepId, Timestamp, new_uuid};
+use abide_model::{
+    AgentStep, JobEnd, Problem, ProblemCode, RouteStatus, Run, RunStatus, RunStep, Runtime, StepId,
+    Timestamp, new_uuid,
+};
+use abide_store::{CreatedRun, StoreError};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
+use tracing::warn;
 
-use crate::plane::{CreateSession, DataPlane, StepRequest};
+use crate::error::DataPlaneError;
+use crate::plane::{CreateSession, DataPlane, StepRequest, has_ended, session_gone};
 use crate::trace::TraceContext;
 
-/// Runs that are remembered; with both streams full, 128 KiB each.
-const REMEMBERED: usize = 1024;
+/// Runs that may be under way at once.
+const AT_ONCE: usize = 1024;
 /// What a run's session lives longer than the run may take, in seconds.
 const MARGIN_SECONDS: i64 = 600;
 /// How long the session of a run without a limit lives, in seconds.
 const UNLIMITED_SECONDS: i64 = 7 * 86_400;
+/// Pause before something that failed for the moment is tried again, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// A run to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +50,7 @@ pub(crate) struct RunView {
     /// The same.
     id: String,
     job_id: String,
-    /// `running`; `finished` when it ended with exit code 0, `failed` otherwise; `terminated`.
-    status: &'static str,
+    status: RunStatus,
     language: Runtime,
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,99 +77,91 @@ struct RunStepView {
     duration_ms: Option<f64>,
 }
 
-#[derive(Debug)]
-struct Run {
-    new: NewRun,
-    session: String,
-    state: watch::Sender<RunView>,
-    order: u64,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    runs: HashMap<String, Run>,
-    order: BTreeMap<u64, String>,
-    keys: HashMap<String, String>,
-    next: u64,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Runs {
     plane: Arc<DataPlane>,
-    known: Mutex<Known>,
+    /// The runs that this process has in hand; told when they end.
+    under_way: Mutex<HashMap<String, watch::Sender<bool>>>,
 }
 
 impl Runs {
     pub(crate) fn new(plane: Arc<DataPlane>) -> Arc<Self> {
         Arc::new(Self {
             plane,
-            known: Mutex::default(),
+            under_way: Mutex::default(),
         })
     }
 
+    /// Goes on with the runs of the data plane before.
+    pub(crate) async fn resume(self: &Arc<Self>) -> Result<(), DataPlaneError> {
+        for run in self.plane.registry.store().runs_under_way().await? {
+            self.set_about(run, TraceContext::new(None, None));
+        }
+        Ok(())
+    }
+
     /// Starts a run, or finds the one that this job or key names. Its id.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         self: &Arc<Self>,
         new: NewRun,
         key: Option<&str>,
         trace: &TraceContext,
     ) -> Result<String, Problem> {
-        let id = format!("{}-run", new.job_id);
-        let mut known = self.known.lock();
-        let other_by_key = key
-            .and_then(|key| known.keys.get(key))
-            .is_some_and(|named| *named != id);
-        if other_by_key || known.runs.get(&id).is_some_and(|run| run.new != new) {
+        let run = Run {
+            id: format!("{}-run", new.job_id),
+            job_id: new.job_id,
+            session_id: new_uuid().to_string(),
+            step_id: StepId::new(),
+            runtime: new.runtime,
+            code: new.code,
+            stdin: new.stdin,
+            timeout_ms: new.timeout_ms,
+            workspace_ref: new.workspace_ref,
+            created_at: self.plane.now(),
+            status: RunStatus::Running,
+            finished_at: None,
+            end: None,
+        };
+        let store = self.plane.registry.store();
+        let full = self.under_way.lock().len() >= AT_ONCE;
+        if full && matches!(store.run(&run.id).await, Ok(None)) {
             return Err(Problem::new(
-                ProblemCode::IdempotencyConflict,
-                "this jobId or Idempotency-Key was used for another run",
+                ProblemCode::LimitReached,
+                format!("{AT_ONCE} runs are under way already; try again later"),
             ));
         }
-        if known.runs.contains_key(&id) {
-            return Ok(id);
-        }
-        known.make_room()?;
-        let session = new_uuid().to_string();
-        let view = RunView {
-            run_id: id.clone(),
-            id: id.clone(),
-            job_id: new.job_id.clone(),
-            status: "running",
-            language: new.runtime,
-            created_at: self.plane.now(),
-            finished_at: None,
-            step: None,
-            problem: None,
+        let (this, key, trace) = (Arc::clone(self), key.map(str::to_owned), trace.clone());
+        // What is recorded is also begun, even if the client goes away in between.
+        let begin = async move {
+            let asked = run.clone();
+            let store = this.plane.registry.store();
+            match store.create_run(key, run).await {
+                Ok(CreatedRun::New(run)) => this.set_about(run, trace),
+                Ok(CreatedRun::Existing(run)) if run.asks_the_same(&asked) => {}
+                Ok(CreatedRun::Existing(_)) | Err(StoreError::RequestKeyReused(_)) => {
+                    return Err(Problem::new(
+                        ProblemCode::IdempotencyConflict,
+                        "this jobId or Idempotency-Key was used for another run",
+                    ));
+                }
+                Err(error) => return Err(DataPlaneError::from(error).into()),
+            }
+            Ok(asked.id)
         };
-        let order = known.next;
-        known.next += 1;
-        known.order.insert(order, id.clone());
-        if let Some(key) = key {
-            known.keys.insert(key.to_owned(), id.clone());
-        }
-        let run = Run {
-            new: new.clone(),
-            session: session.clone(),
-            state: watch::channel(view).0,
-            order,
-        };
-        known.runs.insert(id.clone(), run);
-        drop(known);
-        let (this, run, trace) = (Arc::clone(self), id.clone(), trace.clone());
-        self.plane.tasks.spawn("run", async move {
-            let answer = this.execute(new, &session, &trace).await;
-            this.record(&run, answer);
-        });
-        Ok(id)
+        self.plane.finish("begin a run", begin).await
     }
 
     /// A run as it stands, or as it ended within `wait`.
     pub(crate) async fn wait(&self, run: &str, wait: Duration) -> Result<RunView, Problem> {
-        let mut state = self.state(run)?;
-        let ended = state.wait_for(|view| view.status != "running");
-        let _ = tokio::time::timeout(wait, ended).await;
-        Ok(self.state(run)?.borrow().clone())
+        let ended = self.under_way.lock().get(run).map(watch::Sender::subscribe);
+        if let Some(mut ended) = ended {
+            let ended = ended.wait_for(|ended| *ended);
+            let _ = tokio::time::timeout(wait, ended).await;
+        }
+        let run = self.plane.registry.store().run(run).await;
+        let run = run.map_err(DataPlaneError::from)?;
+        run.map(RunView::of).ok_or_else(run_not_found)
     }
 
     /// Ends a run; one that has ended stays as it is.
@@ -171,118 +170,159 @@ impl Runs {
         run: &str,
         trace: &TraceContext,
     ) -> Result<RunView, Problem> {
-        let session = {
-            let known = self.known.lock();
-            let known = known.runs.get(run).ok_or_else(run_not_found)?;
-            let finished_at = self.plane.now();
-            known.state.send_if_modified(|view| {
-                let running = view.status == "running";
-                if running {
-                    view.status = "terminated";
-                    view.finished_at = Some(finished_at);
-                }
-                running
-            });
-            known.session.clone()
-        };
-        match self.plane.terminate(&session, trace).await {
+        let ended = self.record(run, RunStatus::Terminated, None).await?;
+        let ended = ended.ok_or_else(run_not_found)?;
+        match self.plane.terminate(&ended.session_id, trace).await {
             Err(problem) if problem.code != ProblemCode::SessionNotFound.as_str() => Err(problem),
-            _ => Ok(self.state(run)?.borrow().clone()),
+            _ => Ok(RunView::of(ended)),
         }
     }
 
-    fn state(&self, run: &str) -> Result<watch::Receiver<RunView>, Problem> {
-        let known = self.known.lock();
-        let run = known.runs.get(run).ok_or_else(run_not_found)?;
-        Ok(run.state.subscribe())
+    /// Sees to a run until nothing of it is left to be done.
+    fn set_about(self: &Arc<Self>, run: Run, trace: TraceContext) {
+        let ended = run.status != RunStatus::Running;
+        let tell = watch::channel(ended).0;
+        self.under_way.lock().insert(run.id.clone(), tell);
+        let this = Arc::clone(self);
+        self.plane.tasks.spawn("run", async move {
+            let stopping = this.plane.tasks.stopping();
+            tokio::select! {
+                // The next data plane goes on.
+                () = stopping.cancelled() => {}
+                () = this.see_to(&run, &trace) => {}
+            }
+            this.under_way.lock().remove(&run.id);
+        });
     }
 
-    async fn execute(
+    async fn see_to(&self, run: &Run, trace: &TraceContext) {
+        if run.status == RunStatus::Running {
+            let (status, end) = match self.execute(run, trace).await {
+                Ok(step) => {
+                    let status = match step.exit_code {
+                        Some(0) => RunStatus::Finished,
+                        _ => RunStatus::Failed,
+                    };
+                    (
+                        status,
+                        JobEnd {
+                            step: Some(step),
+                            problem: None,
+                        },
+                    )
+                }
+                Err(problem) => (
+                    RunStatus::Failed,
+                    JobEnd {
+                        step: None,
+                        problem: Some(problem),
+                    },
+                ),
+            };
+            let mut pause = AGAIN.0;
+            while let Err(problem) = self.record(&run.id, status, Some(end.clone())).await {
+                again(&run.id, &problem, &mut pause).await;
+            }
+            if let Some(ended) = self.under_way.lock().get(&run.id) {
+                ended.send_replace(true);
+            }
+        }
+        let mut pause = AGAIN.0;
+        while let Err(problem) = self.clean_up(run, trace).await {
+            again(&run.id, &problem, &mut pause).await;
+        }
+    }
+
+    /// Ends the session of a run that has ended. What cannot be ended now, the reconciler ends.
+    async fn clean_up(&self, run: &Run, trace: &TraceContext) -> Result<(), Problem> {
+        match self.plane.terminate(&run.session_id, trace).await {
+            Err(problem) if problem.code != ProblemCode::SessionNotFound.as_str() => {
+                return Err(problem);
+            }
+            _ => {}
+        }
+        let cleaned = self.plane.registry.store().run_cleaned(&run.id).await;
+        Ok(cleaned.map_err(DataPlaneError::from)?)
+    }
+
+    async fn record(
         &self,
-        new: NewRun,
-        session: &str,
-        trace: &TraceContext,
-    ) -> Result<AgentStep, Problem> {
-        let lives = new.timeout_ms.map_or(UNLIMITED_SECONDS, |ms| {
-            i64::try_from(ms / 1000).map_or(UNLIMITED_SECONDS, |s| s + MARGIN_SECONDS)
-        });
-        let create = CreateSession {
-            session_id: session.to_owned(),
-            runtime: new.runtime,
-            workspace_ref: new.workspace_ref,
-            scratch: false,
-            ttl_seconds: Some(lives),
-            sliding: false,
-        };
-        self.plane.create(create, trace).await?;
-        let step = StepId::new().to_string();
+        run: &str,
+        status: RunStatus,
+        end: Option<JobEnd>,
+    ) -> Result<Option<Run>, Problem> {
+        let store = self.plane.registry.store();
+        let recorded = store.finish_run(run, status, end).await;
+        Ok(recorded.map_err(DataPlaneError::from)?)
+    }
+
+    async fn execute(&self, run: &Run, trace: &TraceContext) -> Result<AgentStep, Problem> {
+        self.open(run, trace).await?;
+        let step = run.step_id.to_string();
         let request = StepRequest {
             run: RunStep {
-                session_id: session.to_owned(),
+                session_id: run.session_id.clone(),
                 step_id: step.clone(),
-                code: new.code,
-                timeout_ms: new.timeout_ms,
-                queue_timeout_ms: new.timeout_ms,
-                stdin: new.stdin,
+                code: run.code.clone(),
+                timeout_ms: run.timeout_ms,
+                queue_timeout_ms: run.timeout_ms,
+                stdin: run.stdin.clone(),
             },
             trace: trace.clone(),
         };
-        let reply = self.plane.run_step(&request, true).await;
-        // Whatever came of it; what cannot be ended now, the reaper ends.
-        let _ = self.plane.terminate(session, trace).await;
-        Ok(reply?.into_step(&step))
+        let reply = self.plane.run_step(&request, true).await?;
+        Ok(reply.into_step(&step))
     }
 
-    fn record(&self, run: &str, answer: Result<AgentStep, Problem>) {
-        let finished_at = self.plane.now();
-        let known = self.known.lock();
-        let Some(run) = known.runs.get(run) else {
-            return;
-        };
-        run.state.send_modify(|view| {
-            let terminated = view.status == "terminated";
-            view.finished_at = view.finished_at.or(Some(finished_at));
-            match answer {
-                Ok(step) => {
-                    if !terminated {
-                        view.status = match step.exit_code {
-                            Some(0) => "finished",
-                            _ => "failed",
-                        };
-                    }
-                    view.step = Some(RunStepView::of(step));
-                }
-                Err(_) if terminated => {}
-                Err(problem) => {
-                    view.status = "failed";
-                    view.problem = Some(problem);
-                }
-            }
+    /// Makes the run's session, unless an earlier data plane has.
+    async fn open(&self, run: &Run, trace: &TraceContext) -> Result<(), Problem> {
+        let lives = run.timeout_ms.map_or(UNLIMITED_SECONDS, |ms| {
+            i64::try_from(ms / 1000).map_or(UNLIMITED_SECONDS, |s| s + MARGIN_SECONDS)
         });
+        let mut pause = AGAIN.0;
+        loop {
+            match self.plane.session(&run.session_id).await {
+                // Its step may have run, and a session made anew would run it again.
+                Ok(route) if has_ended(route.status) => return Err(session_gone()),
+                Ok(route) if route.status != RouteStatus::Provisioning => return Ok(()),
+                _ => {}
+            }
+            let create = CreateSession {
+                session_id: run.session_id.clone(),
+                runtime: run.runtime,
+                workspace_ref: run.workspace_ref.clone(),
+                scratch: false,
+                ttl_seconds: Some(lives),
+                sliding: false,
+            };
+            let problem = match self.plane.create(create, trace).await {
+                Ok(_) => return Ok(()),
+                Err(problem) => problem,
+            };
+            // It is being made by a data plane that is gone, or by another one on the same routes.
+            if problem.code != ProblemCode::SessionExists.as_str() {
+                return Err(problem);
+            }
+            again(&run.id, &problem, &mut pause).await;
+        }
     }
 }
 
-impl Known {
-    /// Forgets the oldest run that has ended, if there are too many.
-    fn make_room(&mut self) -> Result<(), Problem> {
-        if self.runs.len() < REMEMBERED {
-            return Ok(());
+impl RunView {
+    fn of(run: Run) -> Self {
+        let end = run.end.unwrap_or_default();
+        Self {
+            run_id: run.id.clone(),
+            id: run.id,
+            job_id: run.job_id,
+            status: run.status,
+            language: run.runtime,
+            created_at: run.created_at,
+            finished_at: run.finished_at,
+            step: end.step.map(RunStepView::of),
+            // Who ended it need not be told that it was ended.
+            problem: end.problem.filter(|_| run.status != RunStatus::Terminated),
         }
-        let ended = |id: &&String| {
-            let run = self.runs.get(*id);
-            run.is_none_or(|run| run.state.borrow().status != "running")
-        };
-        let Some(oldest) = self.order.values().find(ended).cloned() else {
-            return Err(Problem::new(
-                ProblemCode::LimitReached,
-                format!("{REMEMBERED} runs are under way already; try again later"),
-            ));
-        };
-        if let Some(run) = self.runs.remove(&oldest) {
-            self.order.remove(&run.order);
-        }
-        self.keys.retain(|_, id| *id != oldest);
-        Ok(())
     }
 }
 
@@ -299,6 +339,13 @@ impl RunStepView {
             duration_ms: step.duration_ms,
         }
     }
+}
+
+/// Waits before something is tried again, and longer the next time.
+async fn again(run: &str, why: &Problem, pause: &mut Duration) {
+    warn!(run, code = %why.code, "tried again");
+    tokio::time::sleep(*pause).await;
+    *pause = (*pause * 2).min(AGAIN.1);
 }
 
 fn run_not_found() -> Problem {

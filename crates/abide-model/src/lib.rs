@@ -12,6 +12,7 @@ mod job;
 mod json;
 mod plane;
 mod problem;
+mod run;
 mod runtime;
 mod server;
 mod session;
@@ -30,6 +31,7 @@ pub use plane::{
     WorkerExit, is_session_label, session_id_of_label, step_id_of_label,
 };
 pub use problem::{FieldError, Problem, ProblemCode};
+pub use run::{Run, RunStatus};
 pub use runtime::{Runtime, UnknownRuntime};
 pub use server::{ServerStatus, WarmCounts};
 pub use session::{

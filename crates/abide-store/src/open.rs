@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_step_workers.sql"),
     include_str!("../migrations/0004_jobs.sql"),
     include_str!("../migrations/0005_session_expiry.sql"),
+    include_str!("../migrations/0006_runs.sql"),
 ];
 
 /// The schema version this program writes.

@@ -58,7 +58,7 @@ async fn create(
         workspace_ref: Some(fields.text("workspaceRef")?).filter(|text| !text.is_empty()),
     };
     let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok());
-    let run = app.runs.start(new, key, &trace)?;
+    let run = app.runs.start(new, key, &trace).await?;
     let run = app.runs.wait(&run, Duration::from_millis(wait)).await?;
     Ok((StatusCode::ACCEPTED, Json(run)).into_response())
 }

@@ -7,6 +7,7 @@ pub(crate) mod agents;
 pub(crate) mod events;
 pub(crate) mod jobs;
 pub(crate) mod routes;
+pub(crate) mod runs;
 pub(crate) mod sessions;
 pub(crate) mod steps;
 pub(crate) mod workers;
@@ -76,6 +77,10 @@ macro_rules! for_each_conformance_test {
                 lists_page_by_session,
                 overdue_come_first_and_ended_not_at_all,
                 only_the_ended_are_forgotten;
+            runs:
+                a_run_is_created_once_for_its_id,
+                a_run_key_names_one_run,
+                a_run_ends_once_and_keeps_what_came_of_it;
         }
     };
 }

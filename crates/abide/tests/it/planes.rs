@@ -6,6 +6,7 @@ mod edge_cases;
 mod proxied;
 mod regressions;
 mod requirements;
+mod runs;
 mod schedules;
 mod success_criteria;
 mod through_control;
