@@ -1,4 +1,4 @@
-//! A session agent over HTTP.
+//! A session agent over HTTP, or within this process.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use abide_model::{
     AgentHealth, AgentSession, AgentStep, BOOT_ID_HEADER, RegisterSession, RunStep,
     SESSION_TOKEN_HEADER, STEP_FRAMES, WorkerExit,
 };
+use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Response};
 
@@ -25,7 +25,8 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// Of the agent at `endpoint`, such as `http://127.0.0.1:9000`, which may have a secret.
+    /// Of the agent at `endpoint`, such as `http://127.0.0.1:9000`, which may have a secret. Within this
+    /// process the endpoint is only a name: `in-process://NAME`.
     pub fn new(connections: Connections, endpoint: &str, secret: Option<String>) -> Self {
         Self {
             peer: Peer::new(connections, endpoint, "session agent"),
@@ -263,7 +264,7 @@ impl std::fmt::Debug for AgentClient {
 }
 
 /// Headers of an output answer that mean something to the client.
-fn passed_on(response: Response<Incoming>, endpoint: String) -> PassedOn {
+fn passed_on(response: Response<Body>, endpoint: String) -> PassedOn {
     let headers = response
         .headers()
         .iter()

@@ -1,10 +1,9 @@
 //! A body as lines of frames.
 
 use abide_model::StepFrame;
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use crate::link::{CallError, FrameLine, Frames};
 
@@ -12,7 +11,7 @@ use crate::link::{CallError, FrameLine, Frames};
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
 /// The frames of a body, as they come. Trailers and blank lines are skipped.
-pub(crate) fn frames(body: Incoming, endpoint: String) -> Frames {
+pub(crate) fn frames(body: Body, endpoint: String) -> Frames {
     let data = data(body, endpoint.clone());
     let state = (Box::pin(data), BytesMut::new(), endpoint, false);
     let lines =
@@ -50,7 +49,7 @@ pub(crate) fn frames(body: Incoming, endpoint: String) -> Frames {
 
 /// The data of a body, as it comes.
 pub(crate) fn data(
-    body: Incoming,
+    body: Body,
     endpoint: String,
 ) -> impl Stream<Item = Result<Bytes, CallError>> + Send {
     body.into_data_stream()

@@ -1,5 +1,7 @@
 //! One server of the plane below: requests to it, and how they fail.
 //!
+//! It is reached over HTTP, or it is a service of this process, which is asked without a connection.
+//!
 //! What matters is how an exchange failed: only if no connection came about is it certain that
 //! nothing was done. A connection from the pool that turns out to be closed before anything was
 //! written counts as none, and another one is opened.
@@ -7,15 +9,17 @@
 use std::time::Duration;
 
 use abide_model::{BOOT_ID_HEADER, Problem, ProblemCode};
+use axum::Router;
+use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
+use tower::ServiceExt as _;
 
 use crate::lines;
 use crate::link::{Answered, CallError, Frames};
@@ -52,8 +56,16 @@ impl Default for AgentTimes {
 /// Opens connections for the clients of the planes below; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    client: Client<HttpConnector, Full<Bytes>>,
+    way: Way,
     times: AgentTimes,
+}
+
+/// How requests get to where they are answered.
+#[derive(Debug, Clone)]
+enum Way {
+    Http(Client<HttpConnector, Full<Bytes>>),
+    /// Within this process.
+    Here(Router),
 }
 
 impl Connections {
@@ -67,8 +79,53 @@ impl Connections {
             .pool_max_idle_per_host(if times.idle.is_zero() { 0 } else { usize::MAX })
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self { client, times }
+        Self {
+            way: Way::Http(client),
+            times,
+        }
     }
+
+    /// Not connections at all: every request is answered by `service`, which is of this process.
+    pub const fn within(service: Router, times: AgentTimes) -> Self {
+        Self {
+            way: Way::Here(service),
+            times,
+        }
+    }
+}
+
+impl Way {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, SendError> {
+        match self {
+            Self::Http(client) => {
+                let answer = client.request(request).await;
+                answer
+                    .map(|response| response.map(Body::new))
+                    .map_err(|error| SendError {
+                        connected: !error.is_connect(),
+                        source: error.into(),
+                    })
+            }
+            Self::Here(service) => {
+                // Nothing in between waits: who asks over and over lets others have their turn.
+                tokio::task::coop::consume_budget().await;
+                let mut request = request.map(Body::new);
+                let here = HeaderValue::from_static("localhost");
+                request.headers_mut().insert(HOST, here);
+                match service.clone().oneshot(request).await {
+                    Ok(response) => Ok(response),
+                    Err(never) => match never {},
+                }
+            }
+        }
+    }
+}
+
+/// No answer.
+struct SendError {
+    /// Bytes may have got there.
+    connected: bool,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// One server at a base URL.
@@ -134,11 +191,7 @@ impl Peer {
     }
 
     /// Sends and returns the head of the answer, whatever its status.
-    async fn send(
-        &self,
-        request: RequestParts,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, CallError> {
+    async fn send(&self, request: RequestParts, body: Bytes) -> Result<Response<Body>, CallError> {
         let request = request
             .0
             .body(Full::new(body))
@@ -146,20 +199,16 @@ impl Peer {
                 endpoint: self.endpoint.clone(),
                 source: error.into(),
             })?;
-        self.connections
-            .client
-            .request(request)
-            .await
-            .map_err(|error| {
-                if error.is_connect() {
-                    CallError::Connect {
-                        endpoint: self.endpoint.clone(),
-                        source: error.into(),
-                    }
-                } else {
-                    self.broke(error)
-                }
-            })
+        let answer = self.connections.way.send(request).await;
+        answer.map_err(|error| {
+            if error.connected {
+                return self.broke(error.source);
+            }
+            CallError::Connect {
+                endpoint: self.endpoint.clone(),
+                source: error.source,
+            }
+        })
     }
 
     /// Sends, and turns a refusal into an error.
@@ -167,7 +216,7 @@ impl Peer {
         &self,
         request: RequestParts,
         body: Bytes,
-    ) -> Result<Response<Incoming>, CallError> {
+    ) -> Result<Response<Body>, CallError> {
         let response = self.send(request, body).await?;
         if response.status().is_success() {
             return Ok(response);
@@ -181,7 +230,7 @@ impl Peer {
         })
     }
 
-    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, CallError> {
+    async fn whole(&self, response: Response<Body>) -> Result<Bytes, CallError> {
         let body = Limited::new(response.into_body(), LARGEST_ANSWER);
         Ok(body.collect().await.map_err(|e| self.broke(e))?.to_bytes())
     }
@@ -223,7 +272,7 @@ impl Peer {
     }
 
     /// The body of an answer as frames.
-    pub(crate) fn frames(&self, response: Response<Incoming>) -> Answered<Frames> {
+    pub(crate) fn frames(&self, response: Response<Body>) -> Answered<Frames> {
         Answered {
             boot_id: boot_id(&response),
             value: lines::frames(response.into_body(), self.endpoint.clone()),
@@ -250,7 +299,7 @@ pub(crate) fn encode(value: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-fn boot_id(response: &Response<Incoming>) -> String {
+fn boot_id(response: &Response<Body>) -> String {
     response
         .headers()
         .get(BOOT_ID_HEADER)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use abide_model::AuthMode;
 
 pub use fixed::FixedRuntime;
-pub use launched::{LaunchConfig, LaunchedRuntime};
+pub use launched::{LaunchConfig, LaunchedRuntime, runtime_id};
 
 use crate::error::DataPlaneError;
 use crate::link::AgentLink;

@@ -196,10 +196,11 @@ impl SessionHost {
     ) -> Outcome<Vec<WorkerExit>> {
         self.require_secret(credentials)?;
         let stopping = self.tasks.stopping();
-        Ok(tokio::select! {
-            exits = self.exits.after(after, wait) => exits,
-            () = stopping.cancelled() => Vec::new(),
-        })
+        tokio::select! {
+            exits = self.exits.after(after, wait) => Ok(exits),
+            // Not "none": whoever asks again at once would get no other answer.
+            () = stopping.cancelled() => Err(agent_stopping()),
+        }
     }
 
     /// One session.
@@ -214,10 +215,7 @@ impl SessionHost {
 
     fn check_open(&self) -> Outcome<()> {
         if self.is_stopping() {
-            return Err(Problem::new(
-                ProblemCode::ShuttingDown,
-                "the session agent is stopping",
-            ));
+            return Err(agent_stopping());
         }
         Ok(())
     }
@@ -309,6 +307,10 @@ impl SessionHost {
             ))
         })
     }
+}
+
+fn agent_stopping() -> Problem {
+    Problem::new(ProblemCode::ShuttingDown, "the session agent is stopping")
 }
 
 fn session_not_found() -> Problem {

@@ -56,12 +56,7 @@ pub async fn serve(
     listeners: Vec<TcpListener>,
     stop: impl Future<Output = ()>,
 ) {
-    let app = Arc::new(Shared {
-        host: Arc::clone(&host),
-        tasks: tasks.clone(),
-        config,
-    });
-    let router = router(&app);
+    let router = service(Arc::clone(&host), tasks.clone(), config);
     for listener in listeners {
         let router = router.clone();
         let stopping = tasks.stopping();
@@ -89,19 +84,31 @@ pub async fn serve(
     }
 }
 
-fn router(app: &App) -> Router {
+/// What [`serve`] serves, for whoever brings requests in another way.
+pub fn service(host: Arc<SessionHost>, tasks: Tasks, config: HttpConfig) -> Router {
+    let app = Arc::new(Shared {
+        host,
+        tasks,
+        config,
+    });
     Router::new()
         .merge(sessions::router())
         .merge(steps::router())
         .merge(output::router())
         // Behind it only what somebody may do who knows which agent this is.
-        .route_layer(from_fn_with_state(app.clone(), middleware::check_boot_id))
+        .route_layer(from_fn_with_state(
+            Arc::clone(&app),
+            middleware::check_boot_id,
+        ))
         .merge(sessions::open())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
-        .layer(from_fn_with_state(app.clone(), middleware::check_origin))
+        .layer(from_fn_with_state(
+            Arc::clone(&app),
+            middleware::check_origin,
+        ))
         .layer(from_fn(error::catch_panic))
-        .layer(from_fn_with_state(app.clone(), middleware::identify))
-        .with_state(app.clone())
+        .layer(from_fn_with_state(Arc::clone(&app), middleware::identify))
+        .with_state(app)
 }

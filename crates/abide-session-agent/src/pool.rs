@@ -173,20 +173,21 @@ impl Pool {
         let config = Arc::clone(&self.config);
         let runtime = self.runtime;
         let fail = |reason: String| LaunchFailed { runtime, reason };
-        let started = {
-            let dir = dir.clone();
-            tokio::task::spawn_blocking(move || start_keeper(id, &dir, &interpreter, &config)).await
-        };
-        let keeper = started
+        let started = tokio::task::spawn_blocking(move || {
+            let keeper = start_keeper(id, &dir, &interpreter, &config)?;
+            // Whole before it leaves this thread: if nobody waits for it any more it is ended.
+            Ok(IdleInterpreter {
+                id,
+                runtime,
+                dir,
+                keeper: Some(keeper),
+            })
+        });
+        let mut idle = started
+            .await
             .map_err(|error| error.to_string())
             .flatten()
             .map_err(fail)?;
-        let mut idle = IdleInterpreter {
-            id,
-            runtime,
-            dir,
-            keeper: Some(keeper),
-        };
         match tokio::time::timeout(READY_LIMIT, ready(&mut idle)).await {
             Ok(Ok(())) => Ok(idle),
             Ok(Err(reason)) => Err(fail(reason)),

@@ -35,6 +35,11 @@ impl TestDataPlane {
         Ok(plane)
     }
 
+    /// Gives it one more setting from its next start on, as `name=value`.
+    pub fn set(&mut self, setting: &str) {
+        self.options.settings.push(setting.to_owned());
+    }
+
     /// Starts the data plane again in the same directory.
     pub fn up(&mut self) -> anyhow::Result<()> {
         match self.try_up()? {

@@ -175,6 +175,9 @@ settings! {
     /// Has the data plane launch a session agent even where `agent_endpoint` names one: only the
     /// exact text `true` does.
     agent_launch: Exactly, "ABIDE_AGENT_LAUNCH" | "SESSION_AGENT_LAUNCH", "false";
+    /// Has the data plane run its sessions in its own process, without a session agent apart: only the
+    /// exact text `true` does. Their keepers outlive it all the same.
+    agent_in_process: Exactly, "ABIDE_AGENT_IN_PROCESS", "false";
     /// The program that the data plane launches, with the argument `session-agent`.
     agent_bin: Option<PathBuf>, "ABIDE_AGENT_BIN" | "SESSION_AGENT_BIN", "" ("this program");
     /// How long a session agent may take to be ready.

@@ -59,7 +59,7 @@ enum Placed {
     /// The step is next in its session.
     Next(Box<Next>),
     /// It was submitted before.
-    Before(Submitted),
+    Before(Box<Submitted>),
 }
 
 /// A step that is next in its session: until this is dropped no other one is.
@@ -84,14 +84,14 @@ impl ControlPlane {
                 .whatever_the_client_does(async move |this| {
                     match this.place(id, submission).await? {
                         Placed::Next(next) => this.accept(*next).await,
-                        Placed::Before(submitted) => Ok(submitted),
+                        Placed::Before(submitted) => Ok(*submitted),
                     }
                 })
                 .await;
         }
         let next = match self.place(id, submission).await? {
             Placed::Next(next) => next,
-            Placed::Before(submitted) => return Ok(submitted),
+            Placed::Before(submitted) => return Ok(*submitted),
         };
         if !next.interpreter.idle || next.step.timeout_ms.is_some() {
             // Another one came in between, or there is a deadline to remember.
@@ -137,7 +137,7 @@ impl ControlPlane {
             .unwrap_or_default();
         let otherwise = |problem| async {
             let before = self.repeated(id, step_id, &code, problem).await?;
-            Ok(Placed::Before(before))
+            Ok(Placed::Before(Box::new(before)))
         };
         if let Err(problem) = check_open(&session) {
             return otherwise(problem).await;

@@ -26,6 +26,7 @@ use crate::agent_client::{AgentClient, Connections};
 use crate::error::DataPlaneError;
 use crate::link::AgentLink as _;
 use process::AgentProcess;
+pub use process::runtime_id;
 
 /// Pause before the agent is started again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -90,10 +91,11 @@ impl LaunchedRuntime {
             program: config.program.display().to_string(),
             source,
         };
-        process::make_dir(&config.dir).map_err(failed)?;
+        // First: it makes the directory.
+        let id = runtime_id(&config.dir).map_err(failed)?;
         let launcher = Launcher {
             secret: process::secret(&config.dir.join("secret")).map_err(failed)?,
-            id: process::runtime_id(&config.dir.join("runtime-id")).map_err(failed)?,
+            id,
             config,
             connections,
         };

@@ -9,7 +9,9 @@ use abide_model::{
 };
 
 use super::register::invalid;
-use super::{Credentials, Hosted, Outcome, SessionHost, session_not_found, storage_problem};
+use super::{
+    Credentials, Hosted, Outcome, SessionHost, agent_stopping, session_not_found, storage_problem,
+};
 use crate::crash_points;
 use crate::ledger::{CodeDigest, KnownStep, Ledger, Unfinished};
 use crate::worker::{Acceptance, Phase, Refusal, RunHandle, WorkerHandle};
@@ -155,9 +157,7 @@ impl SessionHost {
         let refused = |refusal| match refusal {
             Refusal::Dead(_) => self.runtime_crashed(&hosted, ledger),
             Refusal::QueueFull(waiting) => queue_full(waiting),
-            Refusal::Stopping => {
-                Problem::new(ProblemCode::ShuttingDown, "the session agent is stopping")
-            }
+            Refusal::Stopping => agent_stopping(),
         };
         worker.check().map_err(refused)?;
         let step = NewStep {

@@ -15,6 +15,8 @@ pub(crate) enum AgentSource {
     Fixed(BaseUrl),
     /// On one that the data plane starts and looks after.
     Launched,
+    /// On one that is a part of the data plane's process.
+    InProcess,
 }
 
 /// What the data plane keeps its routes in.
@@ -47,6 +49,11 @@ impl Config {
             let wrong = "must be true: every step runs in its session's own interpreter, there is \
                          no other to fall back to";
             return Err(self.error("agent_prefer", wrong));
+        }
+        if self.agent_in_process.0 && (self.agent_launch.0 || self.agent_endpoint.is_some()) {
+            let wrong = "must not be true where a session agent is named (agent_endpoint) or to be \
+                         launched (agent_launch)";
+            return Err(self.error("agent_in_process", wrong));
         }
         if self.ready_timeout.0.is_zero() {
             return Err(self.error("ready_timeout", "must be longer than nothing"));
@@ -101,8 +108,12 @@ impl Config {
             .collect()
     }
 
-    /// Where sessions run: on a launched agent when that is asked for, and when none is named.
+    /// Where sessions run: in the data plane's process or on a launched agent when that is asked for;
+    /// on a launched one, too, when none is named.
     pub(crate) fn agent_source(&self) -> AgentSource {
+        if self.agent_in_process.0 {
+            return AgentSource::InProcess;
+        }
         match &self.agent_endpoint {
             Some(endpoint) if !self.agent_launch.0 => AgentSource::Fixed(endpoint.clone()),
             _ => AgentSource::Launched,

@@ -1,5 +1,6 @@
 //! The data plane as a service: composition root of `abide data-plane`.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::sync::Arc;
 use abide_data_plane::agent_client::{AgentClient, AgentTimes, Connections};
 use abide_data_plane::auth::{AuthConfig, Authorizer};
 use abide_data_plane::registry::Registry;
-use abide_data_plane::runtimes::{FixedRuntime, LaunchConfig, LaunchedRuntime, RuntimeDriver};
+use abide_data_plane::runtimes::{
+    FixedRuntime, LaunchConfig, LaunchedRuntime, RuntimeDriver, runtime_id,
+};
 use abide_data_plane::seal::Sealer;
 use abide_data_plane::{DataPlane, DataPlaneApi, DataPlaneConfig, Workspaces};
 use abide_model::{AuthMode, Timestamp};
@@ -19,7 +22,7 @@ use tracing::{info, warn};
 
 use super::otlp::Exporter;
 use super::signals::Signals;
-use super::{files, listen, logging};
+use super::{files, listen, logging, session_agent};
 use crate::config::{AgentSource, Config, Environment, Origin, Registry as Routes};
 
 /// Settings that a launched session agent is given as they were given to the data plane.
@@ -76,6 +79,8 @@ async fn serve(
         ready: config.ready_timeout.0,
         ..AgentTimes::default()
     });
+    // Held until the process ends, however it ends.
+    let mut agent_lock = None;
     let driver: Arc<dyn RuntimeDriver> = match config.agent_source() {
         AgentSource::Fixed(endpoint) => {
             // A launched agent would inherit it, and its programs from that.
@@ -89,6 +94,12 @@ async fn serve(
             LaunchedRuntime::start(launch, connections.clone(), &tasks)
                 .await
                 .context("cannot start a session agent")?
+        }
+        AgentSource::InProcess => {
+            let (driver, lock) =
+                in_process(config, &dir.join("agent"), environment, &tasks).await?;
+            agent_lock = Some(lock);
+            driver
         }
     };
     let plane_config = DataPlaneConfig {
@@ -142,8 +153,36 @@ async fn serve(
     api.serve(listeners, stop).await;
     // Nobody is there any more.
     let _ = std::fs::remove_file(file);
+    drop(agent_lock);
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A session agent in this process. Its files are where those of a launched one would be, so that
+/// sessions stay when one takes the place of the other.
+async fn in_process(
+    config: &Config,
+    dir: &Path,
+    environment: Vec<(String, String)>,
+    tasks: &Tasks,
+) -> anyhow::Result<(Arc<dyn RuntimeDriver>, File)> {
+    let id = runtime_id(dir).context("cannot name the session agent")?;
+    let dir = dir.join("session-agent");
+    files::make_data_dir(&dir)?;
+    // One that was launched earlier may still be there.
+    let lock = files::lock(&dir)?;
+    let auth_mode = config.agent_auth_mode;
+    // Nobody else can reach it, so nobody else needs to know.
+    let secret = Some(abide_model::new_uuid().to_string());
+    let host =
+        session_agent::open_host(config, &dir, environment, tasks, auth_mode, secret.clone())
+            .await?;
+    let http = session_agent::http_config(config);
+    let service = abide_session_agent::http::service(host, tasks.clone(), http);
+    let here = Connections::within(service, AgentTimes::default());
+    let client = AgentClient::new(here, &format!("in-process://{id}"), secret);
+    let driver = FixedRuntime::new(Arc::new(client), auth_mode);
+    Ok((Arc::new(driver), lock))
 }
 
 /// The routes, and beside their file the key that their tokens are sealed with: data planes that

@@ -51,32 +51,13 @@ async fn serve(
     if let Some(traces) = traces {
         traces.start(&tasks);
     }
-    let agent = SessionAgent::new(
-        super::agent_config(config, dir, environment)?,
-        tasks.clone(),
-    )
-    .context("cannot make the workers' directories")?;
     let auth_mode = if config.agent_auth_bypass.0 {
         AuthMode::Bypass
     } else {
         AuthMode::Enforced
     };
-    let host = HostConfig {
-        sessions_dir: dir.join("sessions"),
-        workspaces_dir: dir.join("workspaces"),
-        auth_mode,
-        secret: config.agent_secret.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        max_sessions: config.max_sessions as usize,
-        max_live: config.max_live as usize,
-        step_timeout_ms: super::step_timeout_ms(config),
-    };
-    let host = SessionHost::new(host, Arc::new(agent), tasks.clone())
-        .context("cannot make the sessions' directories")?;
-    let host = Arc::new(host);
-    host.recover()
-        .await
-        .context("cannot take over the sessions of the agent before")?;
+    let secret = config.agent_secret.clone();
+    let host = open_host(config, dir, environment, &tasks, auth_mode, secret).await?;
     if hosts.iter().any(|host| !host.is_loopback())
         && (auth_mode == AuthMode::Bypass || config.agent_secret.is_none())
     {
@@ -94,10 +75,7 @@ async fn serve(
     files::write_private(&file, about.to_string().as_bytes())?;
     info!(%url, pid, boot_id = host.boot_id(), auth_mode = %auth_mode, "ready");
     announce(&url, dir);
-    let http = HttpConfig {
-        max_body_bytes: super::max_body_bytes(config),
-        allowed_hosts: config.allowed_hosts.clone(),
-    };
+    let http = http_config(config);
     let stop = async {
         signals.first().await;
         info!("stopping");
@@ -108,6 +86,47 @@ async fn serve(
     let _ = std::fs::remove_file(file);
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a session agent is, without a way in: the sessions below `dir`, taken over from the one
+/// before.
+pub(super) async fn open_host(
+    config: &Config,
+    dir: &Path,
+    environment: Vec<(String, String)>,
+    tasks: &Tasks,
+    auth_mode: AuthMode,
+    secret: Option<String>,
+) -> anyhow::Result<Arc<SessionHost>> {
+    let agent = SessionAgent::new(
+        super::agent_config(config, dir, environment)?,
+        tasks.clone(),
+    )
+    .context("cannot make the workers' directories")?;
+    let host = HostConfig {
+        sessions_dir: dir.join("sessions"),
+        workspaces_dir: dir.join("workspaces"),
+        auth_mode,
+        secret,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        max_sessions: config.max_sessions as usize,
+        max_live: config.max_live as usize,
+        step_timeout_ms: super::step_timeout_ms(config),
+    };
+    let host = SessionHost::new(host, Arc::new(agent), tasks.clone())
+        .context("cannot make the sessions' directories")?;
+    let host = Arc::new(host);
+    host.recover()
+        .await
+        .context("cannot take over the sessions of the agent before")?;
+    Ok(host)
+}
+
+pub(super) fn http_config(config: &Config) -> HttpConfig {
+    HttpConfig {
+        max_body_bytes: super::max_body_bytes(config),
+        allowed_hosts: config.allowed_hosts.clone(),
+    }
 }
 
 /// For whoever started the agent: the first line names the URL.

@@ -1,5 +1,6 @@
 //! The data plane as a program, with real session agents and interpreters below it.
 
+mod in_process;
 mod launched;
 mod user_stories;
 

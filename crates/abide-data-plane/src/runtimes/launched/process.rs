@@ -157,9 +157,13 @@ pub(super) fn secret(path: &Path) -> io::Result<String> {
     })
 }
 
-/// The name of the runtime whose files are here, in a file; made on first use.
-pub(super) fn runtime_id(path: &Path) -> io::Result<String> {
-    kept(path, || Ok(format!("local-{}", abide_model::new_uuid())))
+/// The name of the runtime whose files are in `dir`, which is made if it is not there; kept in a
+/// file there, made on first use.
+pub fn runtime_id(dir: &Path) -> io::Result<String> {
+    make_dir(dir)?;
+    kept(&dir.join("runtime-id"), || {
+        Ok(format!("local-{}", abide_model::new_uuid()))
+    })
 }
 
 fn kept(path: &Path, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {

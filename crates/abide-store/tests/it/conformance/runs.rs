@@ -98,17 +98,26 @@ pub(crate) async fn a_run_ends_once_and_keeps_what_came_of_it(store: &Store) {
     assert_eq!(again, ended);
     // Ended on request, and then its step tells what it had printed.
     let terminated = finish(&two, RunStatus::Terminated, None).await;
-    assert_eq!((terminated.status, &terminated.end), (RunStatus::Terminated, &None));
+    assert_eq!(
+        (terminated.status, &terminated.end),
+        (RunStatus::Terminated, &None)
+    );
     let told = finish(&two, RunStatus::Failed, printed("partly")).await;
     assert_eq!(
         (told.status, told.finished_at, told.end),
-        (RunStatus::Terminated, terminated.finished_at, printed("partly"))
+        (
+            RunStatus::Terminated,
+            terminated.finished_at,
+            printed("partly")
+        )
     );
     let problem = JobEnd {
         step: None,
         problem: Some(Problem::new(ProblemCode::LimitReached, "full")),
     };
-    let never = store.finish_run("c-run", RunStatus::Failed, Some(problem)).await;
+    let never = store
+        .finish_run("c-run", RunStatus::Failed, Some(problem))
+        .await;
     assert_eq!(never.unwrap(), None);
     assert_eq!(ids().await, ["a-run", "b-run"], "their sessions are there");
     store.run_cleaned("a-run").await.unwrap();

@@ -280,6 +280,20 @@ fn what_is_not_built_is_refused_as_that() {
 }
 
 #[test]
+fn a_session_agent_is_in_the_process_or_somewhere_else() {
+    let here = ("ABIDE_AGENT_IN_PROCESS", "true");
+    for other in [
+        ("SESSION_AGENT_LAUNCH", "true"),
+        ("SESSION_AGENT_ENDPOINT", "http://a:9000"),
+    ] {
+        let line = "ABIDE_AGENT_IN_PROCESS must not be true where a session agent is named";
+        refused(DATA, [here, other], line);
+    }
+    let config = accepted(DATA, [here]);
+    assert_eq!(config.agent_source(), AgentSource::InProcess);
+}
+
+#[test]
 fn durations_are_read_as_go_writes_them() {
     for (text, millis) in [
         ("60s", 60_000),
