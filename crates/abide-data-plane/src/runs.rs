@@ -295,9 +295,8 @@ impl Runs {
                 ttl_seconds: Some(lives),
                 sliding: false,
             };
-            let problem = match self.plane.create(create, trace).await {
-                Ok(_) => return Ok(()),
-                Err(problem) => problem,
+            let Err(problem) = self.plane.create(create, trace).await else {
+                return Ok(());
             };
             // It is being made by a data plane that is gone, or by another one on the same routes.
             if problem.code != ProblemCode::SessionExists.as_str() {

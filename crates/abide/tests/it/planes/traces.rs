@@ -108,7 +108,7 @@ impl Collector {
                     let of = |span: &Span| span.service == **service && span.name != "attempt";
                     there.iter().any(of)
                 };
-                !services.iter().all(|service| ended(service))
+                !services.iter().all(ended)
             };
             let there = changed.wait_while(spans.lock().unwrap(), missing).unwrap();
             of_step(&there)
