@@ -72,6 +72,8 @@ pub enum Action {
     Hold(Gate),
     /// The whole request is sent on a connection of its own, too; that answer is thrown away.
     Duplicate,
+    /// The same, changed by this, so that the receiver may take it for another request.
+    Forge(fn(&[u8]) -> Vec<u8>),
 }
 
 /// One fault of one request.

@@ -87,10 +87,10 @@ fn requests(
             };
             forward(server, request.get(sent..until).unwrap_or_default())?;
             sent = until;
-            if matches!(fault.action, Action::Duplicate) {
-                duplicate(shared, target, request.clone());
-            } else {
-                exchange.act(&fault.action, client, server, server)?;
+            match &fault.action {
+                Action::Duplicate => duplicate(shared, target, request.clone()),
+                Action::Forge(change) => duplicate(shared, target, change(&request)),
+                action => exchange.act(action, client, server, server)?,
             }
         }
         forward(server, request.get(sent..).unwrap_or_default())?;
@@ -178,7 +178,7 @@ impl Exchange {
             }
             Action::Hold(gate) => gate.pass(),
             // Of a request only.
-            Action::Duplicate => {}
+            Action::Duplicate | Action::Forge(_) => {}
         }
         Ok(())
     }

@@ -12,7 +12,7 @@
     reason = "a test has no supervisor and no configuration, and tells what it did"
 )]
 
-mod faults;
+pub(super) mod faults;
 mod verdict;
 mod work;
 
@@ -51,9 +51,9 @@ struct Tally {
 }
 
 /// Says which schedule failed, and what it did.
-struct Told<'a> {
-    seed: u64,
-    log: &'a std::sync::Mutex<Vec<String>>,
+pub(super) struct Told<'a> {
+    pub(super) seed: u64,
+    pub(super) log: &'a std::sync::Mutex<Vec<String>>,
 }
 
 impl Drop for Told<'_> {
@@ -122,20 +122,24 @@ async fn one(planes: &mut Planes, seed: u64, tally: &mut Tally) {
     tally.schedules += 1;
 }
 
-/// The seeds of one shard.
-async fn shard(shard: u64) {
+/// The seeds of one of `shards`: `usual` in all, unless somebody says otherwise.
+pub(super) fn seeds(usual: u64, shards: u64, shard: u64) -> impl Iterator<Item = u64> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let seeds = match number("ABIDE_SCHEDULE") {
-        Some(seed) if seed % SHARDS == shard => seed..seed + 1,
-        Some(_) => 0..0,
-        None => 0..number("ABIDE_SCHEDULES").unwrap_or(SEEDS),
+        Some(seed) => seed..seed + 1,
+        None => 0..number("ABIDE_SCHEDULES").unwrap_or(usual),
     };
+    seeds.filter(move |seed| seed % shards == shard)
+}
+
+/// The seeds of one shard.
+async fn shard(shard: u64) {
     let mut planes = Planes::with(
         agent_options().set("warm_python=2").set("warm_node=1"),
         data_options(),
     );
     let mut tally = Tally::default();
-    for seed in seeds.filter(|seed| seed % SHARDS == shard) {
+    for seed in seeds(SEEDS, SHARDS, shard) {
         let limit = std::time::Duration::from_secs(120);
         let schedule = one(&mut planes, seed, &mut tally);
         let ended = tokio::time::timeout(limit, schedule).await;

@@ -1,6 +1,8 @@
 //! The same through all three planes, with a proxy on either wire: a step that the control plane
 //! accepted is executed at most once and comes to one end, which everybody is told.
 
+mod schedules;
+
 use abide_model::{ProblemCode, StepId};
 use abide_testkit::proxy::{Action, Fault, Point, Request};
 use abide_testkit::{Plane, Proxy, TestStack};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use abide_testkit::Proxy;
 use abide_testkit::proxy::{Action, Fault, Gate, Point, Request};
 use fastrand::Rng;
 use rustix::process::Signal;
@@ -65,31 +66,9 @@ impl Faults {
 
     /// Does something to a request to come.
     pub(super) fn arm(&mut self, planes: &Planes, rng: &mut Rng) -> String {
-        let at = match rng.u8(..7) {
-            0 => Point::BeforeRequest,
-            1 => Point::InRequest(rng.usize(1..600)),
-            2 => Point::AfterRequest,
-            3 => Point::BeforeResponse,
-            // In the head, in the frames, in what comes at the end.
-            _ => Point::InResponse(rng.usize(1..800)),
-        };
-        let action = match rng.u8(..6) {
-            0 => Action::Cut,
-            1 => Action::Reset,
-            2 => Action::HalfClose,
-            3 if at <= Point::AfterRequest => Action::Duplicate,
-            _ => {
-                let gate = planes.proxy.gate();
-                self.gates.push(gate.clone());
-                Action::Hold(gate)
-            }
-        };
+        let fault = any_fault(&planes.proxy, &mut self.gates, rng);
         let step = rng.u8(..4) > 0;
-        let said = format!(
-            "arm {} {at:?} {action:?}",
-            if step { "step" } else { "question" }
-        );
-        let fault = Fault::new(at, action);
+        let said = format!("arm {} {fault:?}", if step { "step" } else { "question" });
         self.armed.lock().unwrap().push_back(Armed { step, fault });
         self.armed_in_all += 1;
         said
@@ -147,8 +126,32 @@ impl Faults {
     }
 }
 
+/// Something to be done to a request to come. What it holds waits for a gate, which is noted.
+pub(in super::super) fn any_fault(proxy: &Proxy, gates: &mut Vec<Gate>, rng: &mut Rng) -> Fault {
+    let at = match rng.u8(..7) {
+        0 => Point::BeforeRequest,
+        1 => Point::InRequest(rng.usize(1..600)),
+        2 => Point::AfterRequest,
+        3 => Point::BeforeResponse,
+        // In the head, in the frames, in what comes at the end.
+        _ => Point::InResponse(rng.usize(1..800)),
+    };
+    let action = match rng.u8(..6) {
+        0 => Action::Cut,
+        1 => Action::Reset,
+        2 => Action::HalfClose,
+        3 if at <= Point::AfterRequest => Action::Duplicate,
+        _ => {
+            let gate = proxy.gate();
+            gates.push(gate.clone());
+            Action::Hold(gate)
+        }
+    };
+    Fault::new(at, action)
+}
+
 /// The id of the step that a request submits.
-fn step_of(request: &Request<'_>) -> String {
+pub(in super::super) fn step_of(request: &Request<'_>) -> String {
     let text = String::from_utf8_lossy(request.bytes);
     let id = text.split("\"stepId\":\"").nth(1).unwrap_or_default();
     id.split('"').next().unwrap_or_default().to_owned()
