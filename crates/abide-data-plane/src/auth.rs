@@ -17,6 +17,8 @@ use tracing::info;
 use jwt::Refusal;
 pub use minter::Minter;
 
+/// What those are told whose token is none of ours.
+pub const NOT_ACCEPTED: &str = "the bearer token is not accepted";
 /// Longest bearer token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 

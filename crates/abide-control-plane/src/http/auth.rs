@@ -1,6 +1,6 @@
 //! Who may speak to the server, and from where.
 
-use abide_data_plane::auth::Identity;
+use abide_data_plane::auth::{Identity, NOT_ACCEPTED};
 use abide_model::{Problem, ProblemCode};
 use abide_session_agent::http::origin::{host_name, host_of, is_ours, origin_of};
 use axum::extract::{Request, State};
@@ -70,7 +70,11 @@ pub(super) async fn require_key(
                 request.extensions_mut().insert(Who::from(identity));
                 return next.run(request).await;
             }
-            Err(problem) => Some(problem.message),
+            // Of a key there is nothing more to say than that it is none.
+            Err(problem) => Some(problem)
+                .filter(|it| it.code == ProblemCode::InvalidApiKey.as_str())
+                .map(|it| it.message)
+                .filter(|message| message != NOT_ACCEPTED),
         }
     } else {
         None

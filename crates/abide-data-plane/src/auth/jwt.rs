@@ -10,6 +10,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::NOT_ACCEPTED;
+
 /// How far two machines' clocks may be apart, in microseconds.
 const LEEWAY_MICROS: i64 = 10_000_000;
 
@@ -27,7 +29,7 @@ pub(super) struct Signer(Hmac<Sha256>);
 /// Why a token is not accepted. Only [`Self::NotOurs`] is said to who cannot sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("the bearer token is not accepted")]
+    #[error("{NOT_ACCEPTED}")]
     NotOurs,
     #[error("the bearer token's claims are not understood, or `exp` is missing")]
     Claims,
