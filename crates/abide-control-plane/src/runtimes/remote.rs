@@ -74,6 +74,17 @@ impl Remote {
         self.sessions.read().get(&session).cloned()
     }
 
+    /// Has those who wait for steps hear when the server stops: the steps go on.
+    fn let_go_at_the_end(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        self.config.tasks.spawn("let go", async move {
+            this.config.tasks.stopping().cancelled().await;
+            for known in this.sessions.read().values() {
+                known.let_go();
+            }
+        });
+    }
+
     async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
         let store = &self.config.store;
         for worker in store.running_workers().await? {
@@ -101,6 +112,7 @@ impl Remote {
             }
         }
         news::follow(self);
+        self.let_go_at_the_end();
         Ok(())
     }
 }

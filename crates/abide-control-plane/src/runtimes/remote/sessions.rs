@@ -156,6 +156,11 @@ impl Known {
         state.steps.iter().find(|way| way.step.id == step).cloned()
     }
 
+    /// Nobody here tells any more how its steps end.
+    pub(super) fn let_go(&self) {
+        self.state.lock().steps.iter().for_each(|way| way.let_go());
+    }
+
     /// How many steps are before one.
     pub(super) fn position(&self, step: StepId) -> Option<usize> {
         let state = self.state.lock();

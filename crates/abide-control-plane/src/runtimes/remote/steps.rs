@@ -93,6 +93,11 @@ impl Way {
     /// Tells everybody who waits that nobody can say what became of it.
     pub(super) fn tell_trouble(&self, problem: Problem) {
         *self.trouble.lock() = Some(problem);
+        self.let_go();
+    }
+
+    /// Ends the waiting of everybody who waits.
+    pub(super) fn let_go(&self) {
         let mut phase = self.phase.lock();
         let now = phase.borrow().clone();
         *phase = watch::channel(now).0;
