@@ -15,6 +15,8 @@ mod ways_in;
 
 #[path = "api/agents.rs"]
 mod agents;
+#[path = "api/auth.rs"]
+mod auth;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/events.rs"]
@@ -29,7 +31,11 @@ mod libraries;
 mod output;
 #[path = "api/sessions.rs"]
 mod sessions;
+#[path = "api/shutdown.rs"]
+mod shutdown;
 #[path = "api/steps.rs"]
 mod steps;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/system.rs"]
+mod system;

@@ -7,7 +7,7 @@ use std::path::Path;
 use abide_model::ProblemCode;
 use serde_json::{Value, json};
 
-use super::http::{Answer, Api};
+use super::http::{Answer, Api, Composition as _};
 
 /// Operations of the OpenAPI document that answer without a key. A change of this list is a
 /// change of what strangers may ask.
@@ -196,7 +196,7 @@ async fn a_web_page_cannot_drive_the_server() {
 #[tokio::test]
 async fn the_key_and_the_data_are_the_owners_alone() {
     let mut api = Api::cold();
-    let data = api.server.data_dir();
+    let data = api.server.own_files();
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
     assert_eq!(mode(&data.join("key")), 0o600);
@@ -204,14 +204,13 @@ async fn the_key_and_the_data_are_the_owners_alone() {
     assert_eq!(mode(&data.join("abide.db")), 0o600);
     let path = api.session(json!({})).await;
     api.run(&path, "1").await;
-    for dir in ["workers", "workspaces"] {
-        for entry in std::fs::read_dir(data.join(dir)).unwrap() {
-            assert_eq!(mode(&entry.unwrap().path()), 0o700, "{dir}");
+    for dir in api.server.private() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            assert_eq!(mode(&entry.unwrap().path()), 0o700, "{}", dir.display());
         }
     }
     assert!(api.key.len() >= 32, "{}", api.key);
     let key = api.key.clone();
-    api.server.kill().unwrap();
-    api.up_again();
+    api.kill_and_up();
     assert_eq!(api.server.key().unwrap(), key, "made once");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use abide_client::{Message, SseParser};
 use abide_model::ProblemCode;
-use abide_testkit::{AgentOptions, Plane, ServerOptions, TestServer, TestStack};
+use abide_testkit::{AgentOptions, Exited, Plane, ServerOptions, TestServer, TestStack};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -32,7 +32,15 @@ pub(crate) trait Composition: Sized {
     fn scratch(&self) -> (PathBuf, String);
     /// A directory that a session may be given, and its name in the API.
     fn directory(&self, name: &str) -> (PathBuf, String);
-    /// Ends whoever serves the API with `SIGKILL`, and starts it again.
+    /// The files of whoever serves the API.
+    fn own_files(&self) -> PathBuf;
+    /// Directories of directories that are nobody else's business.
+    fn private(&self) -> Vec<PathBuf>;
+    /// Waits until whoever serves the API has ended by itself.
+    fn wait_for_end(&mut self) -> Exited;
+    /// Starts it again; it must have ended.
+    fn start_again(&mut self);
+    /// Ends it with `SIGKILL`, and starts it again.
     fn again(&mut self);
 }
 
@@ -64,9 +72,27 @@ impl Composition for TestServer {
         (dir.clone(), dir.display().to_string())
     }
 
+    fn own_files(&self) -> PathBuf {
+        self.data_dir()
+    }
+
+    fn private(&self) -> Vec<PathBuf> {
+        ["workers", "workspaces"]
+            .map(|dir| self.data_dir().join(dir))
+            .into()
+    }
+
+    fn wait_for_end(&mut self) -> Exited {
+        self.wait().unwrap()
+    }
+
+    fn start_again(&mut self) {
+        self.up(&[]).unwrap();
+    }
+
     fn again(&mut self) {
         self.kill().unwrap();
-        self.up(&[]).unwrap();
+        self.start_again();
     }
 }
 
@@ -97,9 +123,30 @@ impl Composition for TestStack {
         (dir, name.to_owned())
     }
 
+    fn own_files(&self) -> PathBuf {
+        self.files(Plane::Control)
+    }
+
+    fn private(&self) -> Vec<PathBuf> {
+        let agent = self.files(Plane::Agent);
+        vec![
+            agent.join("workers"),
+            agent.join("sessions"),
+            self.workspaces(),
+        ]
+    }
+
+    fn wait_for_end(&mut self) -> Exited {
+        self.wait(Plane::Control).unwrap()
+    }
+
+    fn start_again(&mut self) {
+        self.up(Plane::Control).unwrap();
+    }
+
     fn again(&mut self) {
         self.kill(Plane::Control).unwrap();
-        self.up(Plane::Control).unwrap();
+        self.start_again();
     }
 }
 
@@ -107,12 +154,6 @@ impl Api {
     /// This server.
     pub(crate) fn of(server: TestServer) -> Self {
         Self::on(server)
-    }
-
-    /// The next server in the same place; the one before must have ended.
-    pub(crate) fn up_again(&mut self) {
-        self.server.up(&[]).unwrap();
-        self.reconnect();
     }
 }
 
@@ -133,6 +174,12 @@ impl<S: Composition> ApiOf<S> {
             server,
             http: client(),
         }
+    }
+
+    /// The next server in the same place; the one before must have ended.
+    pub(crate) fn up_again(&mut self) {
+        self.server.start_again();
+        self.reconnect();
     }
 
     /// Kills the server and starts the next one in the same place.

@@ -1,14 +1,12 @@
-//! Health, documentation, metrics, request ids and logs.
+//! Health, documentation, metrics and request ids.
 
 use std::collections::BTreeSet;
 
 use abide_control_plane::METRIC_NAMES;
 use abide_model::ProblemCode;
-use abide_testkit::{ServerOptions, TestServer};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::http::{Answer, Api};
-use crate::abide::Place;
+use super::http::{Answer, Api, Composition as _};
 
 #[tokio::test]
 async fn health_in_every_spelling() {
@@ -54,7 +52,7 @@ async fn status_tells_what_the_server_is_doing() {
     let status = api.get("/status").await.check(200);
     assert_eq!(status["pid"], api.server.pid().unwrap());
     assert_eq!(status["url"], api.server.url());
-    assert_eq!(status["data_dir"], api.server.data_dir().to_str().unwrap());
+    assert_eq!(status["data_dir"], api.server.own_files().to_str().unwrap());
     for (field, value) in [
         ("sessions", 1),
         ("live_interpreters", 1),
@@ -175,67 +173,4 @@ async fn request_ids_are_echoed_or_made() {
     .collect();
     assert_eq!(made.len(), 5, "each has one of its own: {made:?}");
     assert!(made.iter().all(|id| id.len() == 32), "{made:?}");
-}
-
-#[test]
-fn log_lines_are_json_with_request_ids() {
-    let place = Place::new();
-    let up = [
-        "up",
-        "-d",
-        "--port",
-        "0",
-        "--set",
-        "log_format=json",
-        "--set",
-        "warm_python=0",
-    ];
-    place.run(&up).check(0, "");
-    place.run(&["run", "-s", "demo", "1"]).check(0, "");
-    place.run(&["down"]).check(0, "");
-    let log = std::fs::read_to_string(place.data_dir().join("abide.log")).unwrap();
-    let lines: Vec<Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-        .collect();
-    let answered: Vec<&Value> = lines
-        .iter()
-        .filter(|l| l["message"] == "answered")
-        .collect();
-    assert!(answered.len() >= 3, "{log}");
-    for line in &answered {
-        let id = line["span"]["id"].as_str().unwrap();
-        assert!(!id.is_empty());
-        assert!(line["status"].as_u64().unwrap() >= 200, "{line}");
-        assert!(line["ms"].is_number() && line["timestamp"].is_string());
-        assert!(line["span"]["route"].is_string() && line["span"]["method"].is_string());
-    }
-    let key = std::fs::read_to_string(place.data_dir().join("key")).unwrap();
-    assert!(!log.contains(key.trim()), "the key is not logged");
-}
-
-#[tokio::test]
-async fn the_server_may_open_many_files_and_programs_as_many_as_before() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let directory = tempfile::tempdir().unwrap();
-    let few = directory.path().join("abide-with-few-files");
-    let exe = env!("CARGO_BIN_EXE_abide");
-    std::fs::write(
-        &few,
-        format!("#!/bin/sh\nulimit -Sn 200\nexec '{exe}' \"$@\"\n"),
-    )
-    .unwrap();
-    std::fs::set_permissions(&few, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let api = Api::of(TestServer::start(ServerOptions::new(&few)).unwrap());
-    let path = api.session(json!({})).await;
-    let code = "import resource; resource.getrlimit(resource.RLIMIT_NOFILE)[0]";
-    let step = api.run(&path, code).await;
-    assert_eq!(step["result"]["text"], "200");
-    let limits = format!("/proc/{}/limits", api.server.pid().unwrap());
-    let limits = std::fs::read_to_string(limits).unwrap();
-    let open_files = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    let mut numbers = open_files.unwrap().split_whitespace().skip(3);
-    assert_eq!(numbers.next(), numbers.next(), "soft and hard limit");
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{KEY, Planes, SECRET, agent_options, data_options, refused};
 use crate::api::http::Answer;
-use crate::api::shutdown::children;
+use crate::api::process::children;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_that_outlasts_every_timeout_in_between_runs_once() {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{Planes, agent_options, data_options, options, refused};
 use crate::api::http::Answer;
-use crate::api::shutdown::children;
+use crate::api::process::children;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fr_001_state_is_kept_across_steps() {

@@ -86,7 +86,7 @@ async fn sc_003_production_runs_whole_sessions_without_exec() {
         planes.prints(session, code, expected).await;
         planes.terminate(session).await;
     }
-    let started = crate::api::shutdown::children(planes.data.pid().unwrap());
+    let started = crate::api::process::children(planes.data.pid().unwrap());
     assert!(started.is_empty(), "{started:?}");
 }
 

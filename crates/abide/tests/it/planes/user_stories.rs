@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Planes, agent_options, data_options, options, refused};
 use crate::api::http::Answer;
-use crate::api::shutdown::children;
+use crate::api::process::children;
 
 /// Ends each connection with the end of the step's answer, so that no request uses one twice.
 fn cut_after_each_answer(planes: &Planes) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Agent, refused, step};
 use crate::api::http::Answer;
-use crate::api::shutdown::children;
+use crate::api::process::children;
 
 #[tokio::test]
 async fn terminate_answers_while_an_endless_step_runs_and_leaves_nothing() {
