@@ -75,6 +75,11 @@ impl TestStack {
 
     /// Starts a plane, again at the same address.
     pub fn up(&mut self, plane: Plane) -> anyhow::Result<()> {
+        self.up_with(plane, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn up_with(&mut self, plane: Plane, more: &[&str]) -> anyhow::Result<()> {
         let n = plane as usize;
         if self.children[n].is_some() {
             bail!("it is running");
@@ -101,6 +106,7 @@ impl TestStack {
                     .iter()
                     .flat_map(|setting| ["--set", setting]),
             )
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", plane.command()))?;

@@ -4,7 +4,7 @@ mod agents;
 mod auth;
 mod errors;
 mod events;
-mod full_disk;
+pub(crate) mod full_disk;
 pub(crate) mod http;
 mod interpreters;
 mod jobs;

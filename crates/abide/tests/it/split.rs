@@ -10,7 +10,9 @@ mod http {
 }
 
 mod faults;
+mod full_disk;
 mod scripts;
+mod survival;
 mod ways_in;
 
 #[path = "api/agents.rs"]

@@ -12,7 +12,7 @@ use abide_testkit::{ServerOptions, TestServer, processes_of_worker_dir};
 use tokio::sync::watch;
 
 /// Points of `abide_session_agent::crash_points`, in a step's order.
-const POINTS: &[&str] = &[
+pub(crate) const POINTS: &[&str] = &[
     "step.before_accept",
     "step.before_send",
     "step.after_send",

@@ -20,7 +20,7 @@ const DISK: &str = "ABIDE_TEST_SMALL_DISK";
 const SIZE: &str = "24m";
 
 /// Where a test is.
-enum Place {
+pub(crate) enum Place {
     /// On the small disk.
     Here(PathBuf),
     /// It was started again there, and has passed.
@@ -30,7 +30,7 @@ enum Place {
 }
 
 /// Starts the test again on a small disk unless it is there.
-fn small_disk(test: &str) -> Place {
+pub(crate) fn small_disk(test: &str) -> Place {
     if let Some(disk) = std::env::var_os(DISK) {
         return Place::Here(disk.into());
     }
@@ -58,7 +58,7 @@ fn small_disk(test: &str) -> Place {
 }
 
 /// A file that takes all the space there is, to the byte.
-fn fill(disk: &Path) -> PathBuf {
+pub(crate) fn fill(disk: &Path) -> PathBuf {
     let path = disk.join("ballast");
     let mut file = File::create(&path).unwrap();
     for size in [1 << 20, 1 << 12, 1] {
