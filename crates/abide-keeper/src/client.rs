@@ -1,33 +1,26 @@
 //! Finding a keeper by its directory and talking to it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, IoSliceMut, Read as _, Write as _};
-use std::mem::MaybeUninit;
+mod handshake;
+mod input;
+
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::retry_on_intr;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::socket_peercred,
-};
+use rustix::net::sockopt::socket_peercred;
 use uuid::Uuid;
 
+use self::handshake::{open_socket, shake_hands};
+pub use self::input::InputCredit;
 use crate::files;
 use crate::journal::{JournalReader, OpenError};
 use crate::process::{ProcessStamp, boot_id, open_pidfd};
-use crate::protocol::{
-    Hello, Message, PREAMBLE_LEN, PROTOCOL_VERSION, REFUSAL_LEN, SignalScope, WELCOME_LEN, Welcome,
-    is_accepted, version_of,
-};
+use crate::protocol::{Hello, Message, PROTOCOL_VERSION, SignalScope, is_spoken};
 use crate::spec::{ExitRecord, KeeperRecord};
-
-/// A keeper answers within microseconds, unless its machine is in trouble.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::terminal::WindowSize;
 
 /// Why there is no keeper to talk to.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +40,7 @@ pub enum ConnectError {
         /// How the worker ended, if the keeper lived to see it.
         exit: Option<ExitRecord>,
     },
-    /// The keeper speaks another version of the protocol.
+    /// The keeper speaks a version of the protocol that this one does not.
     #[error("the keeper speaks protocol version {theirs}, not {ours}")]
     VersionMismatch {
         /// [`PROTOCOL_VERSION`].
@@ -77,6 +70,7 @@ pub struct KeeperClient {
     stream: UnixStream,
     pidfd: OwnedFd,
     wake: OwnedFd,
+    input: InputCredit,
 }
 
 /// What a [`KeeperClient`] consists of, for those who wait for descriptors by themselves.
@@ -93,6 +87,8 @@ pub struct KeeperParts {
     pub pidfd: OwnedFd,
     /// See [`KeeperClient::wake_fd`].
     pub wake: OwnedFd,
+    /// What may be sent to the worker's terminal.
+    pub input: InputCredit,
 }
 
 impl KeeperClient {
@@ -124,7 +120,7 @@ impl KeeperClient {
         if has_ended(&pidfd) {
             return Err(gone());
         }
-        if record.protocol != PROTOCOL_VERSION {
+        if !is_spoken(record.protocol) {
             let theirs = record.protocol;
             return Err(ConnectError::VersionMismatch {
                 ours: PROTOCOL_VERSION,
@@ -143,14 +139,18 @@ impl KeeperClient {
         if peer != record.keeper.pid {
             return Err(foreign(dir, peer));
         }
-        let nonce = Uuid::new_v4();
-        let (welcome, [wake, wake_writer]) = shake_hands(&stream, nonce, journal.recorded())
+        let hello = Hello {
+            version: record.protocol,
+            nonce: Uuid::new_v4(),
+            resume: journal.recorded(),
+        };
+        let (welcome, [wake, wake_writer]) = shake_hands(&stream, &hello)
             .map_err(|error| if has_ended(&pidfd) { gone() } else { error })?;
         let same = welcome.keeper == record.keeper
             && welcome.child == record.child
             && welcome.worker_id == record.worker_id
             && welcome.nonce == record.nonce
-            && welcome.client_nonce == nonce;
+            && welcome.client_nonce == hello.nonce;
         if !same
             || welcome.capacity != journal.capacity()
             || journal.worker_id() != record.worker_id
@@ -161,9 +161,11 @@ impl KeeperClient {
         stream
             .set_nonblocking(true)
             .map_err(ConnectError::Handshake)?;
+        let journal = Arc::new(journal);
         Ok(Self {
             identity: record,
-            journal: Arc::new(journal),
+            input: InputCredit::new(Arc::clone(&journal), welcome.input),
+            journal,
             stream,
             pidfd,
             wake,
@@ -199,6 +201,7 @@ impl KeeperClient {
             stream,
             pidfd,
             wake,
+            input,
         } = self;
         KeeperParts {
             identity,
@@ -206,6 +209,7 @@ impl KeeperClient {
             stream,
             pidfd,
             wake,
+            input,
         }
     }
 
@@ -217,7 +221,11 @@ impl KeeperClient {
     pub fn send(&self, message: Message<'_>) -> io::Result<()> {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
-        let mut rest = &bytes[..];
+        self.send_bytes(&bytes)
+    }
+
+    fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
         while !rest.is_empty() {
             match (&self.stream).write(rest) {
                 Ok(len) => rest = &rest[len..],
@@ -271,6 +279,30 @@ impl KeeperClient {
         self.send(Message::Kill)
     }
 
+    /// [`Message::Resize`]
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn resize(&self, size: WindowSize) -> io::Result<()> {
+        self.send(Message::Resize(size))
+    }
+
+    /// [`Message::Input`], as much of `bytes` as there is room for: returns how much that is.
+    /// [`InputCredit::prepare_wait`] has [`Self::wait`] return when there is room for more.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn input(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut frame = Vec::new();
+        let len = self.input.encode(bytes, &mut frame);
+        self.send_bytes(&frame).map(|()| len)
+    }
+
+    /// What may be sent to the worker's terminal.
+    pub fn credit(&self) -> &InputCredit {
+        &self.input
+    }
+
     /// Blocks until there is something at `cursor`, or the keeper is gone or has let this client
     /// go. For those who are not asynchronous.
     ///
@@ -318,82 +350,4 @@ fn foreign(dir: &Path, pid: i32) -> ConnectError {
 fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     poll(&mut fds, Some(&rustix::time::Timespec::default())).is_ok_and(|ended| ended > 0)
-}
-
-fn open_socket(dir: &Path) -> io::Result<UnixStream> {
-    let handle: File = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_PATH)
-        .open(dir)?;
-    let stream = UnixStream::connect(files::socket_path(&handle))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// Returns the answer, and the descriptors that wake the reader and the writer.
-fn shake_hands(
-    mut stream: &UnixStream,
-    nonce: Uuid,
-    resume: u64,
-) -> Result<(Welcome, [OwnedFd; 2]), ConnectError> {
-    stream
-        .write_all(&Hello { nonce, resume }.encode())
-        .map_err(ConnectError::Handshake)?;
-    let mut bytes = [0; REFUSAL_LEN + WELCOME_LEN];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    // A socket with a time limit is not taken up again by the system when a signal comes, such as
-    // that of another keeper's start being over.
-    let received = retry_on_intr(|| {
-        let mut bytes = [IoSliceMut::new(&mut bytes)];
-        recvmsg(stream, &mut bytes, &mut control, flags)
-    })
-    .map_err(|errno| ConnectError::Handshake(errno.into()))?;
-    let descriptors: Vec<OwnedFd> = control
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let mut have = received.bytes;
-    while have < REFUSAL_LEN {
-        have += read_some(stream, &mut bytes[have..REFUSAL_LEN])?;
-    }
-    let version = bytes.first_chunk::<PREAMBLE_LEN>().and_then(version_of);
-    match version {
-        None => return Err(ConnectError::Nonsense),
-        Some(PROTOCOL_VERSION) => {}
-        Some(theirs) => {
-            return Err(ConnectError::VersionMismatch {
-                ours: PROTOCOL_VERSION,
-                theirs,
-            });
-        }
-    }
-    if !is_accepted([bytes[8], bytes[9], bytes[10], bytes[11]]) {
-        return Err(ConnectError::Nonsense);
-    }
-    if have < bytes.len() {
-        stream
-            .read_exact(&mut bytes[have..])
-            .map_err(ConnectError::Handshake)?;
-    }
-    let welcome = bytes.last_chunk::<WELCOME_LEN>().and_then(Welcome::decode);
-    let descriptors = <[OwnedFd; 2]>::try_from(descriptors).ok();
-    welcome.zip(descriptors).ok_or(ConnectError::Nonsense)
-}
-
-fn read_some(mut stream: &UnixStream, buf: &mut [u8]) -> Result<usize, ConnectError> {
-    loop {
-        return match stream.read(buf) {
-            Ok(0) => Err(ConnectError::Handshake(io::ErrorKind::UnexpectedEof.into())),
-            Ok(len) => Ok(len),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(ConnectError::Handshake(error)),
-        };
-    }
 }

@@ -18,6 +18,7 @@ mod layout;
 mod map;
 mod output;
 mod reader;
+mod terminal;
 mod writer;
 
 pub use assemble::{FrameAssembler, MESSAGE_ID_LEN, split_input};

@@ -9,11 +9,13 @@ mod appends;
 mod clients;
 mod control;
 mod inbox;
+mod messages;
 mod oom;
 mod output;
 mod program;
 mod pump;
 mod setup;
+mod terminal;
 mod tree;
 
 use std::fs::File;
@@ -34,14 +36,15 @@ use self::clients::{Clients, Identity};
 use self::control::Control;
 use self::oom::OomCounters;
 use self::output::Output;
-use self::pump::DeliveredIds;
+use self::messages::DeliveredIds;
 pub(crate) use self::setup::Announcement;
+use self::terminal::Terminal;
 use self::tree::Tree;
 use crate::files;
 use crate::journal::{CreateError, JournalWriter, Tag};
 use crate::process::{ProcessStamp, boot_id, boottime_ns, unix_ms};
 use crate::protocol::PROTOCOL_VERSION;
-use crate::spec::{ExitRecord, KeeperRecord, KeeperSpec, Lifecycle};
+use crate::spec::{ExitRecord, Io, KeeperRecord, KeeperSpec, Lifecycle};
 
 /// What epoll calls the keeper's descriptors.
 mod token {
@@ -52,6 +55,7 @@ mod token {
     pub(super) const CONTROL: u64 = 4;
     pub(super) const STDOUT: u64 = 5;
     pub(super) const STDERR: u64 = 6;
+    pub(super) const TERMINAL: u64 = 7;
 }
 /// The first of the handshakes' tokens.
 const JOINING: u64 = 16;
@@ -179,6 +183,8 @@ struct Keeper {
     journal: JournalWriter,
     outputs: [Output; 2],
     control: Control,
+    /// Where a program on a terminal is told things, instead of by `control`.
+    terminal: Option<Terminal>,
     appends: Appends,
     delivered: DeliveredIds,
     clients: Clients,
@@ -227,6 +233,9 @@ impl Keeper {
             unix_ms: unix_ms(),
         };
         journal.append(Tag::Lifecycle, pump::WHOLE, &json(&started));
+        if let Io::Terminal(terminal) = spec.io {
+            journal.set_window_size(terminal.size);
+        }
         let record = KeeperRecord {
             protocol: PROTOCOL_VERSION,
             worker_id: spec.worker_id,
@@ -240,9 +249,10 @@ impl Keeper {
         let flags = EventFlags::IN | EventFlags::RDHUP;
         setup::watch(&epoll, &signals, token::SIGNALS, flags).map_err(descriptors)?;
         setup::watch(&epoll, &listener, token::LISTENER, flags).map_err(descriptors)?;
-        let control = Control::new(program.control, &epoll).map_err(descriptors)?;
+        let ends = program.ends;
+        let control = Control::new(ends.control, &epoll).map_err(descriptors)?;
         let tokens = [token::STDOUT, token::STDERR];
-        for (output, token) in program.outputs.iter().zip(tokens) {
+        for (output, token) in ends.outputs.iter().zip(tokens) {
             if let Some((_, fd)) = output {
                 setup::watch(&epoll, fd, token, flags).map_err(descriptors)?;
             }
@@ -259,13 +269,14 @@ impl Keeper {
             signals,
             journal,
             outputs: {
-                let [stdout, stderr] = program.outputs;
+                let [stdout, stderr] = ends.outputs;
                 [
                     Output::new(token::STDOUT, stdout),
                     Output::new(token::STDERR, stderr),
                 ]
             },
             control,
+            terminal: ends.terminal.map(Terminal::new),
             appends: Appends::default(),
             delivered: DeliveredIds::default(),
             clients: Clients::new(listener, identity),
@@ -330,14 +341,26 @@ impl Keeper {
                 self.unblock_reader();
             }
             token::CONTROL => self.control.notice(flags, &self.epoll),
-            token::STDOUT => self.outputs[0].notice(flags),
+            token::STDOUT => {
+                self.outputs[0].notice(flags);
+                if let Some(terminal) = &mut self.terminal {
+                    terminal.notice_output();
+                }
+            }
             token::STDERR => self.outputs[1].notice(flags),
+            token::TERMINAL => {
+                if let Some(terminal) = &mut self.terminal {
+                    terminal.notice_room(&self.epoll);
+                }
+            }
             place => {
                 let place = place.wrapping_sub(JOINING) as usize;
                 if let Some(introduced) = self.clients.join(place) {
                     // What the client before has sent still counts.
                     self.finish_client();
-                    let _ = self.clients.attach(introduced, &self.epoll, &self.journal);
+                    let input = self.terminal.as_ref().map_or(0, Terminal::taken);
+                    let attached = self.clients.attach(introduced, &self.epoll, &self.journal, input);
+                    let _ = attached;
                     self.unblock_reader();
                 }
             }
@@ -421,8 +444,8 @@ impl Keeper {
                 }
                 self.phase = Phase::Clearing;
                 // A stop that is under way goes on with its graces; otherwise nobody is meant to
-                // survive the program.
-                if self.alive && !self.tree.is_ending() {
+                // survive the program, unless it was a shell.
+                if self.alive && !self.tree.is_ending() && self.terminal.is_none() {
                     self.tree.kill();
                 }
             }

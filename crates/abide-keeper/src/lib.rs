@@ -33,8 +33,11 @@ mod leftovers;
 mod process;
 mod protocol;
 mod spec;
+mod terminal;
 
-pub use client::{ConnectError, KeeperClient, KeeperParts, exit_record, journal_path};
+pub use client::{
+    ConnectError, InputCredit, KeeperClient, KeeperParts, exit_record, journal_path,
+};
 pub use journal::{
     CreateError, Earliest, FIRST, FrameAssembler, JournalReader, JournalWriter, LAST, MAX_CHUNK,
     MESSAGE_ID_LEN, MIN_CAPACITY, OpenError, OutputChunk, ReadError, Record, StreamFilter, Tag,
@@ -44,5 +47,8 @@ pub use keeper::run;
 pub use launch::{LaunchError, LaunchedKeeper, launch};
 pub use leftovers::{WORKER_VARIABLE, kill_leftovers};
 pub use process::{ProcessStamp, boot_id, boottime_ns};
-pub use protocol::{MAX_FRAME, Message, PROTOCOL_VERSION, SignalScope};
+pub use protocol::{
+    INPUT_WINDOW, MAX_FRAME, Message, OLDEST_PROTOCOL, PROTOCOL_VERSION, SignalScope,
+};
 pub use spec::{ExitRecord, Io, KeeperRecord, KeeperSpec, Lifecycle, Limit, LimitedResource};
+pub use terminal::{Terminal, WindowSize};

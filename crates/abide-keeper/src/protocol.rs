@@ -7,17 +7,32 @@
 //! ```
 //!
 //! The keeper says nothing more: everything it has to tell is in the journal.
+//!
+//! Keepers outlive the binary that started them, so whoever comes later speaks the version that
+//! `keeper.json` names, and says so in Hello:
+//!
+//! | version | what it has |
+//! |---|---|
+//! | 2 | [`Message::Deliver`], `Interrupt`, `Signal`, `Stop`, `Kill` |
+//! | 3 | terminals: [`Message::Input`], `Resize`, and Welcome's `input` |
 
 use uuid::Uuid;
 
 use crate::process::ProcessStamp;
+use crate::terminal::WindowSize;
 
 /// Version of the handshake and the messages.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
+/// The oldest version that both sides still speak.
+pub const OLDEST_PROTOCOL: u32 = 2;
 /// Longest frame either way, in bytes: control frames of the program, and messages to it.
 pub const MAX_FRAME: usize = 64 * 1024 * 1024;
+/// Bytes of input that a keeper holds for a terminal that does not take them. More than a person
+/// types and little enough for a thousand terminals that nobody reads.
+pub const INPUT_WINDOW: usize = 256 * 1024;
 
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"ABKP");
+const MAGIC_LEN: usize = 4;
 /// Magic and version come first in every version of Hello and Welcome.
 pub(crate) const PREAMBLE_LEN: usize = 8;
 pub(crate) const HELLO_LEN: usize = 32;
@@ -33,6 +48,8 @@ const SIGNAL: u8 = 2;
 const STOP: u8 = 3;
 const KILL: u8 = 4;
 const INTERRUPT: u8 = 5;
+const INPUT: u8 = 6;
+const RESIZE: u8 = 7;
 
 /// Who is to get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +92,15 @@ pub enum Message<'a> {
     Stop,
     /// Kill the whole tree now.
     Kill,
+    /// Write the payload to the terminal behind all input before. Not journalled: what is typed
+    /// may be a secret. See [`crate::InputCredit`] for how much may be sent.
+    Input {
+        /// At most [`INPUT_WINDOW`] bytes, less what was sent and is not written yet.
+        payload: &'a [u8],
+    },
+    /// Give the terminal another size and note that in the journal, behind all output that was
+    /// written before. Waits while the attached reader lets nothing into the journal.
+    Resize(WindowSize),
 }
 
 impl<'a> Message<'a> {
@@ -100,6 +126,14 @@ impl<'a> Message<'a> {
             }
             Self::Stop => out.push(STOP),
             Self::Kill => out.push(KILL),
+            Self::Input { payload } => {
+                out.push(INPUT);
+                out.extend_from_slice(payload);
+            }
+            Self::Resize(size) => {
+                out.push(RESIZE);
+                out.extend_from_slice(&size.to_bytes());
+            }
         }
         let len = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&len.to_le_bytes());
@@ -125,6 +159,8 @@ impl<'a> Message<'a> {
             },
             (STOP, []) => Self::Stop,
             (KILL, []) => Self::Kill,
+            (INPUT, payload) => Self::Input { payload },
+            (RESIZE, size) => Self::Resize(WindowSize::from_bytes(size.try_into().ok()?)),
             _ => return None,
         })
     }
@@ -133,6 +169,7 @@ impl<'a> Message<'a> {
 /// First words of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hello {
+    pub(crate) version: u32,
     pub(crate) nonce: Uuid,
     /// Everything before this entry has been seen.
     pub(crate) resume: u64,
@@ -141,15 +178,16 @@ pub(crate) struct Hello {
 impl Hello {
     pub(crate) fn encode(&self) -> [u8; HELLO_LEN] {
         let mut bytes = [0; HELLO_LEN];
-        bytes[..8].copy_from_slice(&preamble());
+        bytes[..8].copy_from_slice(&preamble(self.version));
         bytes[8..24].copy_from_slice(self.nonce.as_bytes());
         bytes[24..].copy_from_slice(&self.resume.to_le_bytes());
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; HELLO_LEN]) -> Self {
-        let mut rest = &bytes[PREAMBLE_LEN..];
+        let mut rest = &bytes[MAGIC_LEN..];
         Self {
+            version: u32::from_le_bytes(take(&mut rest)),
             nonce: Uuid::from_bytes(take(&mut rest)),
             resume: u64::from_le_bytes(take(&mut rest)),
         }
@@ -168,12 +206,15 @@ pub(crate) struct Welcome {
     pub(crate) client_nonce: Uuid,
     pub(crate) capacity: u64,
     pub(crate) generation: u64,
+    /// Bytes of input that were taken from the clients before.
+    pub(crate) input: u64,
 }
 
 impl Welcome {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// In the version of Hello.
+    pub(crate) fn encode(&self, version: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(REFUSAL_LEN + WELCOME_LEN);
-        bytes.extend_from_slice(&preamble());
+        bytes.extend_from_slice(&preamble(version));
         bytes.extend_from_slice(&ACCEPTED.to_le_bytes());
         for process in [self.keeper, self.child] {
             bytes.extend_from_slice(&i64::from(process.pid).to_le_bytes());
@@ -184,7 +225,7 @@ impl Welcome {
         }
         bytes.extend_from_slice(&self.capacity.to_le_bytes());
         bytes.extend_from_slice(&self.generation.to_le_bytes());
-        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&self.input.to_le_bytes());
         bytes
     }
 
@@ -207,15 +248,16 @@ impl Welcome {
             client_nonce: Uuid::from_bytes(take(&mut rest)),
             capacity: u64::from_le_bytes(take(&mut rest)),
             generation: u64::from_le_bytes(take(&mut rest)),
+            input: u64::from_le_bytes(take(&mut rest)),
         })
     }
 }
 
-/// Magic and our version.
-pub(crate) fn preamble() -> [u8; PREAMBLE_LEN] {
+/// Magic and a version.
+pub(crate) fn preamble(version: u32) -> [u8; PREAMBLE_LEN] {
     let mut bytes = [0; PREAMBLE_LEN];
     bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
-    bytes[4..].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+    bytes[4..].copy_from_slice(&version.to_le_bytes());
     bytes
 }
 
@@ -226,10 +268,16 @@ pub(crate) fn version_of(bytes: &[u8; PREAMBLE_LEN]) -> Option<u32> {
     (magic == MAGIC).then(|| u32::from_le_bytes(take(&mut rest)))
 }
 
-/// The keeper's answer to another version; its preamble tells which one it speaks.
+/// Whether a client or keeper of this version can be spoken to.
+pub(crate) fn is_spoken(version: u32) -> bool {
+    (OLDEST_PROTOCOL..=PROTOCOL_VERSION).contains(&version)
+}
+
+/// The keeper's answer to a version that it does not speak; its preamble tells the newest that it
+/// does.
 pub(crate) fn refusal() -> [u8; REFUSAL_LEN] {
     let mut bytes = [0; REFUSAL_LEN];
-    bytes[..PREAMBLE_LEN].copy_from_slice(&preamble());
+    bytes[..PREAMBLE_LEN].copy_from_slice(&preamble(PROTOCOL_VERSION));
     bytes[PREAMBLE_LEN..].copy_from_slice(&WRONG_VERSION.to_le_bytes());
     bytes
 }
@@ -271,6 +319,8 @@ mod tests {
             },
             Message::Stop,
             Message::Kill,
+            Message::Input { payload: b"ls\r" },
+            Message::Resize(WindowSize::new(80, 24)),
         ] {
             let mut bytes = vec![9];
             message.encode(&mut bytes);
@@ -289,6 +339,7 @@ mod tests {
             &[DELIVER, 1, 2],
             &[SIGNAL, 2, 0, 0, 0, 9],
             &[STOP, 0],
+            &[RESIZE, 80, 0, 24, 0],
         ] {
             assert_eq!(Message::decode(frame), None, "{frame:?}");
         }
@@ -297,6 +348,7 @@ mod tests {
     #[test]
     fn handshakes_survive_the_wire() {
         let hello = Hello {
+            version: OLDEST_PROTOCOL,
             nonce: Uuid::from_u128(7),
             resume: 99,
         };
@@ -315,11 +367,13 @@ mod tests {
             client_nonce: Uuid::from_u128(3),
             capacity: 4096,
             generation: 5,
+            input: 6,
         };
-        let bytes = welcome.encode();
+        let bytes = welcome.encode(PROTOCOL_VERSION);
         assert_eq!(bytes.len(), REFUSAL_LEN + WELCOME_LEN);
         let body = bytes[REFUSAL_LEN..].try_into().unwrap();
         assert_eq!(Welcome::decode(body), Some(welcome));
-        assert_eq!(version_of(&preamble()), Some(PROTOCOL_VERSION));
+        let preamble = bytes.first_chunk().unwrap();
+        assert_eq!(version_of(preamble), Some(PROTOCOL_VERSION));
     }
 }

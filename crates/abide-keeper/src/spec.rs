@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::process::ProcessStamp;
+use crate::terminal::{Terminal, WindowSize};
 
 /// Everything a keeper needs to know; `spec.json` in its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +21,8 @@ pub struct KeeperSpec {
     pub argv: Vec<String>,
     /// Directory the program starts in.
     pub cwd: PathBuf,
-    /// The whole environment; nothing is inherited.
+    /// The whole environment; nothing is inherited. A program on a terminal also gets `TERM`,
+    /// `COLORTERM` and a UTF-8 `LC_CTYPE` where these do not say otherwise.
     pub env: Vec<(String, String)>,
     /// User to run as; the keeper's own when absent. Needs privileges.
     #[serde(default)]
@@ -42,13 +44,16 @@ pub struct KeeperSpec {
     pub io: Io,
 }
 
-/// How a program is connected to its keeper. Terminals will be another variant.
+/// How a program is connected to its keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Io {
     /// Descriptor 0 is empty, 1 and 2 are pipes, 3 is a stream socket for control frames.
     #[default]
     Pipes,
+    /// Descriptors 0, 1 and 2 are a terminal, the controlling one of a session that the program
+    /// leads. What it starts may outlive it, until the keeper is told to stop the tree.
+    Terminal(Terminal),
 }
 
 /// One resource limit.
@@ -149,7 +154,16 @@ pub enum Lifecycle {
         /// One sentence for people.
         reason: String,
     },
-    /// The program has ended, and everything it wrote before is in the journal already.
+    /// A client has given the terminal another size. Output from here on was written with that
+    /// size or on the way to it; output before, with the one before.
+    Resized {
+        /// The one before.
+        before: WindowSize,
+        /// The one from now on.
+        size: WindowSize,
+    },
+    /// The program has ended, and everything it wrote before is in the journal already. What it
+    /// left running on a terminal may write on.
     Exited(ExitRecord),
     /// The whole tree is gone and the keeper goes. Always the last entry.
     Closed,

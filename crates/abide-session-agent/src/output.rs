@@ -28,7 +28,7 @@ impl StreamFilter {
         match tag {
             Tag::Stdout => self.wants_stderr(false),
             Tag::Stderr => self.wants_stderr(true),
-            Tag::Control | Tag::Input | Tag::Lifecycle => false,
+            Tag::Terminal | Tag::Control | Tag::Input | Tag::Lifecycle => false,
         }
     }
 

@@ -295,7 +295,7 @@ async fn ready(idle: &mut IdleInterpreter) -> Result<(), String> {
                         String::from_utf8_lossy(&stderr)
                     ));
                 }
-                Tag::Lifecycle | Tag::Stdout | Tag::Input => {}
+                Tag::Lifecycle | Tag::Stdout | Tag::Terminal | Tag::Input => {}
             }
         }
         if journal.prepare_sleep(next) {

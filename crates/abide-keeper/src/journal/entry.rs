@@ -21,6 +21,8 @@ pub enum Tag {
     Input = 4,
     /// What happened to the process, as JSON; see [`crate::Lifecycle`].
     Lifecycle = 5,
+    /// Bytes that the worker's programs wrote to their terminal, or that it echoed.
+    Terminal = 6,
 }
 
 impl Tag {
@@ -31,13 +33,14 @@ impl Tag {
             3 => Self::Control,
             4 => Self::Input,
             5 => Self::Lifecycle,
+            6 => Self::Terminal,
             _ => return None,
         })
     }
 
     /// Counts towards the output offset.
     pub fn is_output(self) -> bool {
-        matches!(self, Self::Stdout | Self::Stderr)
+        matches!(self, Self::Stdout | Self::Stderr | Self::Terminal)
     }
 }
 

@@ -50,6 +50,18 @@ pub(super) struct ReaderWords {
     pub(super) recorded: AtomicU64,
 }
 
+/// What is known of a terminal and of the way to it; zeros where there is none. Written by the
+/// keeper, except for `input_wanted`.
+#[repr(C)]
+pub(super) struct TerminalWords {
+    /// Its size as of the newest entry, see [`crate::WindowSize`].
+    pub(super) size: AtomicU64,
+    /// Bytes of input that it has taken.
+    pub(super) input_written: AtomicU64,
+    /// 0, or one more than the `input_written` at which the sender wants to be woken.
+    pub(super) input_wanted: AtomicU64,
+}
+
 /// First page of the file.
 #[repr(C)]
 pub(super) struct Header {
@@ -63,6 +75,7 @@ pub(super) struct Header {
     pub(super) reader_sleeping: Line<AtomicU64>,
     /// 0, or one more than the cursor at which the writer wants to be woken.
     pub(super) writer_waiting: Line<AtomicU64>,
+    pub(super) terminal: Line<TerminalWords>,
 }
 
 const _: () = assert!(size_of::<Header>() <= HEADER_LEN as usize);

@@ -6,7 +6,7 @@ use super::{Record, Tag};
 /// Which streams of the output are wanted. Offsets always count both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StreamFilter {
-    /// Standard output and standard error in the order they were read.
+    /// All output in the order it was read: standard output and standard error, or a terminal's.
     #[default]
     Both,
     /// Standard output only.

@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use uuid::Uuid;
 
 use super::entry::{Entry, FIRST, LAST, Tag};
-use super::layout::{MAX_OFFSET, OpenError, SEQ_BITS, SEQ_MASK};
+use super::layout::{MAX_OFFSET, OpenError, SEQ_BITS, SEQ_MASK, TerminalWords};
 use super::map::Map;
 
 /// Start of what a journal still has.
@@ -161,6 +161,10 @@ impl JournalReader {
             .0
             .load(Ordering::Acquire)
             .max(self.bounds.start)
+    }
+
+    pub(super) fn terminal(&self) -> &TerminalWords {
+        &self.map.header().terminal.0
     }
 
     /// Total bytes of output so far: the output offset of the next output byte.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::entry::{Entry, Tag};
-use super::layout::{FORMAT, Geometry, MAGIC, SEQ_BITS, SEQ_MASK};
+use super::layout::{FORMAT, Geometry, MAGIC, SEQ_BITS, SEQ_MASK, TerminalWords};
 use super::map::Map;
 use crate::process::boottime_ns;
 
@@ -116,6 +116,10 @@ impl JournalWriter {
     /// Size of the data ring in bytes.
     pub fn capacity(&self) -> u64 {
         self.geometry.capacity
+    }
+
+    pub(super) fn terminal(&self) -> &TerminalWords {
+        &self.map.header().terminal.0
     }
 
     /// Oldest entry that must not be overwritten: the attached reader's cursor, or the head when
@@ -265,6 +269,7 @@ impl JournalWriter {
         let generation = if last >= 0xffff { 1 } else { last + 1 };
         let resume = resume.clamp(self.tail_seq, self.head_seq);
         header.reader_sleeping.0.store(0, Ordering::Relaxed);
+        self.terminal().input_wanted.store(0, Ordering::Relaxed);
         reader
             .cursor
             .store(generation << SEQ_BITS | resume, Ordering::Release);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::journal::Tag;
+use crate::terminal::WindowSize;
 
 /// Buffers kept for the next frames, so that the steady state does not allocate.
 const SPARE: usize = 2;
@@ -18,6 +19,9 @@ pub(super) enum Then {
     /// Write all of it to the program and send SIGINT. It is not for the journal, and waits here
     /// only so as not to overtake a message.
     Interrupt,
+    /// Give the terminal this size once the output before is in the journal. The frame is made of
+    /// what comes of it.
+    Resize(WindowSize),
 }
 
 /// A frame on its way into the journal.

@@ -17,7 +17,7 @@ use super::{JOINING, token};
 use crate::journal::JournalWriter;
 use crate::process::ProcessStamp;
 use crate::protocol::{
-    HELLO_LEN, Hello, PREAMBLE_LEN, PROTOCOL_VERSION, Welcome, refusal, version_of,
+    HELLO_LEN, Hello, PREAMBLE_LEN, Welcome, is_spoken, refusal, version_of,
 };
 
 /// Handshakes under way at once. One more takes the place of an older one.
@@ -138,13 +138,9 @@ impl Clients {
                 Err(_) => return None,
             }
             if let Some(preamble) = joining.hello[..joining.have].first_chunk::<PREAMBLE_LEN>() {
-                match version_of(preamble) {
-                    Some(PROTOCOL_VERSION) => {}
-                    Some(_) => {
-                        let _ = rustix::net::send(&joining.stream, &refusal(), SendFlags::NOSIGNAL);
-                        return None;
-                    }
-                    None => return None,
+                if !is_spoken(version_of(preamble)?) {
+                    let _ = rustix::net::send(&joining.stream, &refusal(), SendFlags::NOSIGNAL);
+                    return None;
                 }
             }
         }
@@ -158,12 +154,13 @@ impl Clients {
         })
     }
 
-    /// The new client supersedes the one before it.
+    /// The new client supersedes the one before it. `input` bytes were taken from those before.
     pub(super) fn attach(
         &mut self,
         Introduced { stream, hello }: Introduced,
         epoll: &OwnedFd,
         journal: &JournalWriter,
+        input: u64,
     ) -> rustix::io::Result<()> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let (wake_reader, wake_writer) = (eventfd(0, flags)?, eventfd(0, flags)?);
@@ -184,6 +181,7 @@ impl Clients {
             client_nonce: hello.nonce,
             capacity: journal.capacity(),
             generation: journal.attach(hello.resume),
+            input,
         };
         let client = Client {
             stream,
@@ -193,7 +191,7 @@ impl Clients {
             wake_reader,
             wake_writer,
         };
-        let sent = send_welcome(&client, &welcome);
+        let sent = send_welcome(&client, &welcome.encode(hello.version));
         self.active = Some(client);
         if sent.is_err() {
             self.detach(epoll, journal);
@@ -211,8 +209,7 @@ impl Clients {
     }
 }
 
-fn send_welcome(client: &Client, welcome: &Welcome) -> rustix::io::Result<()> {
-    let bytes = welcome.encode();
+fn send_welcome(client: &Client, welcome: &[u8]) -> rustix::io::Result<()> {
     let descriptors = [client.wake_reader.as_fd(), client.wake_writer.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -220,7 +217,7 @@ fn send_welcome(client: &Client, welcome: &Welcome) -> rustix::io::Result<()> {
     // A new socket's buffer takes a hundred bytes whole.
     sendmsg(
         &client.stream,
-        &[IoSlice::new(&bytes)],
+        &[IoSlice::new(welcome)],
         &mut control,
         SendFlags::NOSIGNAL,
     )

@@ -17,7 +17,8 @@ const WATCHED: EventFlags = EventFlags::IN
 
 /// See the module.
 pub(super) struct Control {
-    fd: OwnedFd,
+    /// A program on a terminal has none: nothing comes, and nobody may send anything.
+    fd: Option<OwnedFd>,
     pub(super) reading: bool,
     readable: bool,
     /// The other side has closed, or is gone: no event will tell when it has been read empty.
@@ -47,16 +48,14 @@ pub(super) struct Written {
 
 impl Control {
     /// Starts watching `fd`.
-    pub(super) fn new(fd: OwnedFd, epoll: &OwnedFd) -> rustix::io::Result<Self> {
-        epoll::add(
-            epoll.as_fd(),
-            &fd,
-            epoll::EventData::new_u64(token::CONTROL),
-            WATCHED,
-        )?;
+    pub(super) fn new(fd: Option<OwnedFd>, epoll: &OwnedFd) -> rustix::io::Result<Self> {
+        if let Some(fd) = &fd {
+            let data = epoll::EventData::new_u64(token::CONTROL);
+            epoll::add(epoll.as_fd(), fd, data, WATCHED)?;
+        }
         Ok(Self {
+            reading: fd.is_some(),
             fd,
-            reading: true,
             readable: false,
             hung_up: false,
             inbox: Inbox::default(),
@@ -76,9 +75,15 @@ impl Control {
         }
     }
 
+    /// Whether there is one at all.
+    pub(super) fn exists(&self) -> bool {
+        self.fd.is_some()
+    }
+
     fn watch(&self, epoll: &OwnedFd, flags: EventFlags) -> rustix::io::Result<()> {
+        let Some(fd) = &self.fd else { return Ok(()) };
         let data = epoll::EventData::new_u64(token::CONTROL);
-        epoll::modify(epoll.as_fd(), &self.fd, data, flags)
+        epoll::modify(epoll.as_fd(), fd, data, flags)
     }
 
     pub(super) fn is_readable(&self) -> bool {
@@ -87,10 +92,11 @@ impl Control {
 
     /// Bytes to be read at this moment; marks the socket, whose event may not have come yet.
     pub(super) fn waiting(&mut self) -> u64 {
+        let Some(fd) = &self.fd else { return 0 };
         self.readable = true;
         // From here on every read counts until there is nothing.
         self.hung_up = true;
-        ioctl_fionread(&self.fd).unwrap_or_default()
+        ioctl_fionread(fd).unwrap_or_default()
     }
 
     /// Reads once into the inbox.
@@ -100,7 +106,10 @@ impl Control {
     /// would end a read early. Nobody sends any, and whoever did would wait for his own next
     /// message only.)
     pub(super) fn fill(&mut self) -> Fill {
-        let fill = self.inbox.fill(&self.fd);
+        let Some(fd) = &self.fd else {
+            return Fill::End;
+        };
+        let fill = self.inbox.fill(fd);
         if let Fill::Data { drained: true, .. } | Fill::Empty = fill {
             self.readable = self.hung_up && fill != Fill::Empty;
         }
@@ -125,6 +134,7 @@ impl Control {
     /// Writes as far as the program takes it, at most to the end of a message. `None` when nothing
     /// is left to be written, or the socket is full.
     pub(super) fn write_next(&mut self, epoll: &OwnedFd) -> Option<Written> {
+        let fd = self.fd.as_ref()?;
         while self.writable {
             let first = self.outgoing.front_mut()?;
             if first.at >= first.bytes.len() {
@@ -134,7 +144,7 @@ impl Control {
                 self.outgoing_bytes -= bytes.len();
                 return Some(Written { bytes, interrupts });
             }
-            match write(&self.fd, &first.bytes[first.at..]) {
+            match write(fd, &first.bytes[first.at..]) {
                 Ok(len) => first.at += len,
                 Err(Errno::INTR) => {}
                 // Reported at once should it have become writable meanwhile.

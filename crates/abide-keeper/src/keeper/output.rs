@@ -4,6 +4,9 @@
 //! more than the writing. So an output that has become empty often and quickly in a row is left
 //! alone for a moment: its pipe fills meanwhile, and one read takes what many wrote. What the
 //! program says on its control socket ends the rest, so a step never waits for it.
+//!
+//! A terminal is never left alone: it holds a hundredth of what a pipe does, and somebody waits for
+//! the echo of every key.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -16,8 +19,14 @@ use crate::journal::Tag;
 const HURRY_NS: u64 = 2_000_000;
 /// So often in a row before it is left alone: a prompt, an answer or a progress bar never is.
 const HURRIES: u32 = 16;
-/// For how long. The pipe holds 1 MiB, so the program runs on up to about 1 GB/s.
+/// For how long. A pipe holds 1 MiB, so the program runs on up to about 1 GB/s.
 const REST_NS: u64 = 1_000_000;
+
+/// Bytes read from a terminal at a time: what its line discipline holds. With room for more, the
+/// kernel copies what comes meanwhile piece by piece, at half the speed.
+pub(super) const TERMINAL_READ: u64 = 4096;
+/// More than is ever on its way through a terminal, which the kernel does not tell.
+const TERMINAL_HOLDS: u64 = 64 * 1024;
 
 /// See the module.
 pub(super) struct Output {
@@ -53,6 +62,9 @@ impl Output {
 
     /// It was read until it was empty, and something had been there.
     pub(super) fn emptied(&mut self, epoll: &OwnedFd, now: u64) {
+        if self.tag == Tag::Terminal {
+            return;
+        }
         let hurry = now.saturating_sub(self.emptied_at) < HURRY_NS;
         self.hurries = if hurry { self.hurries + 1 } else { 0 };
         self.emptied_at = now;
@@ -83,10 +95,14 @@ impl Output {
     }
 }
 
-/// Bytes in the output pipes at this moment.
+/// Bytes in the output pipes at this moment; of a terminal, how many there may be at most. A read
+/// that finds a terminal empty has waited for what was on its way.
 pub(super) fn unread(outputs: &[Output; 2]) -> [u64; 2] {
-    [0, 1].map(|at: usize| {
-        let fd = outputs[at].fd.as_ref();
-        fd.map_or(0, |fd| ioctl_fionread(fd).unwrap_or_default())
+    [0, 1].map(|at: usize| match &outputs[at] {
+        Output { fd: None, .. } => 0,
+        Output {
+            tag: Tag::Terminal, ..
+        } => TERMINAL_HOLDS,
+        Output { fd: Some(fd), .. } => ioctl_fionread(fd).unwrap_or_default(),
     })
 }

@@ -1,50 +1,22 @@
-//! Bytes on their way: from the program and from the client, into the journal, to the program.
+//! Bytes on their way: from the program, into the journal, to the program.
 
 use rustix::io::{Errno, ioctl_fionread, readv};
 use rustix::process::Signal;
 
 use super::appends::{Append, Then};
 use super::inbox::{Fill, TooLong};
-use super::output::{Output, unread};
+use super::output::{Output, TERMINAL_READ, unread};
 use super::{Blocked, DISK_RETRY_NS, Keeper, Phase, json, log};
 use crate::journal::{FIRST, LAST, MESSAGE_ID_LEN, Space, Tag};
-use crate::process::{boottime_ns, signal};
-use crate::protocol::{Message, SignalScope};
+use crate::process::boottime_ns;
+use crate::protocol::SignalScope;
 use crate::spec::Lifecycle;
+use crate::terminal::WindowSize;
 
 /// Flags of a frame that is one entry.
 pub(super) const WHOLE: u8 = FIRST | LAST;
-/// Reads from one socket in one round, so that others get their turn.
-const READS: usize = 32;
-/// Nothing more is taken from the client while so much waits to be delivered.
-const DELIVERY_LIMIT: usize = 128 * 1024 * 1024;
-/// Message ids remembered.
-const IDS: usize = 1024;
-
-/// The ids of the last messages, each delivered once.
-#[derive(Default)]
-pub(super) struct DeliveredIds {
-    ids: Vec<u128>,
-    next: usize,
-}
-
-impl DeliveredIds {
-    /// `false` for an id that is among the last.
-    fn insert(&mut self, id: [u8; 16]) -> bool {
-        let id = u128::from_ne_bytes(id);
-        if self.ids.contains(&id) {
-            return false;
-        }
-        if self.ids.len() < IDS {
-            self.ids.push(id);
-        } else {
-            self.ids[self.next] = id;
-            self.next = (self.next + 1) % IDS;
-        }
-        true
-    }
-}
-
+/// Reads from one source in one round, so that others get their turn.
+pub(super) const READS: usize = 32;
 /// What came of reading an output.
 enum Read {
     Bytes(u64),
@@ -65,6 +37,7 @@ impl Keeper {
             }
         }
         self.write_control();
+        self.write_terminal();
         if self.blocked == Blocked::No && self.appends.is_empty() {
             more |= self.advance();
         }
@@ -80,6 +53,9 @@ impl Keeper {
                 return false;
             }
             match self.read_output(at, u64::MAX) {
+                // Somebody may sit before a terminal: what comes after silence is told of before
+                // there is a look whether there is more.
+                Read::Bytes(_) if reads == 0 && self.terminal.is_some() => self.offer_wake(),
                 Read::Bytes(_) => {}
                 Read::Blocked => return false,
                 Read::Drained => {
@@ -121,6 +97,7 @@ impl Keeper {
         // The tail is raised by what is there to be read, not by what might have been. A limit
         // is what was seen to be there.
         let waiting = match limit {
+            _ if self.outputs[at].tag == Tag::Terminal => limit.min(TERMINAL_READ),
             u64::MAX => ioctl_fionread(fd).unwrap_or_default(),
             limit => limit,
         };
@@ -149,7 +126,8 @@ impl Keeper {
                 Ok(len) => Read::Bytes(len as u64),
                 Err(errno) => {
                     *ready = false;
-                    if errno != Errno::AGAIN {
+                    // A terminal that nobody has open can be opened again.
+                    if errno != Errno::AGAIN && *tag != Tag::Terminal {
                         *fd = None;
                     }
                     Read::Drained
@@ -159,7 +137,7 @@ impl Keeper {
     }
 
     /// Appends the frames that wait, each after the output that was written before it.
-    fn append_waiting(&mut self) {
+    pub(super) fn append_waiting(&mut self) {
         while self.blocked == Blocked::No
             && let Some(mut append) = self.appends.take()
         {
@@ -184,6 +162,11 @@ impl Keeper {
                     Read::Blocked => return false,
                 }
             }
+        }
+        if let Then::Resize(size) = append.then
+            && append.bytes.is_empty()
+        {
+            append.bytes = self.resize(size);
         }
         loop {
             let rest = &append.bytes[append.done..];
@@ -216,6 +199,7 @@ impl Keeper {
                 self.control.push(append.bytes, 0, true);
                 self.write_control();
             }
+            Then::Resize(size) => self.journal.set_window_size(size),
         }
     }
 
@@ -285,97 +269,39 @@ impl Keeper {
         self.append_waiting();
     }
 
+    /// Gives the terminal another size; returns what the journal says of it.
+    fn resize(&self, size: WindowSize) -> Vec<u8> {
+        let before = match self.terminal.as_ref().map(|terminal| terminal.resize(size)) {
+            Some(Ok(before)) => before,
+            Some(Err(errno)) => {
+                log(&format!("cannot give the terminal another size: {errno}"));
+                size
+            }
+            None => size,
+        };
+        json(&Lifecycle::Resized { before, size })
+    }
+
+    /// Writes input to the terminal as far as it takes it, and wakes a sender who waits for that.
+    pub(super) fn write_terminal(&mut self) {
+        let Some(terminal) = &mut self.terminal else {
+            return;
+        };
+        if terminal.write(&self.epoll)
+            && self.journal.set_input_written(terminal.written())
+            && let Some(client) = &self.clients.active
+        {
+            client.wake();
+        }
+    }
+
     /// Writes messages to the program as far as it takes them.
-    fn write_control(&mut self) {
+    pub(super) fn write_control(&mut self) {
         while let Some(written) = self.control.write_next(&self.epoll) {
             if written.interrupts {
                 self.tree.signal(Signal::INT, SignalScope::Group);
             }
             self.appends.recycle(written.bytes);
         }
-    }
-
-    /// Takes messages from the client. `true` when there may be more. Also while blocked: an
-    /// interrupt must get through when output does not.
-    fn read_client(&mut self) -> bool {
-        for _ in 0..READS {
-            if self.appends.bytes() + self.control.outgoing_bytes() > DELIVERY_LIMIT {
-                return false;
-            }
-            let Some(client) = &mut self.clients.active else {
-                return false;
-            };
-            match client.inbox.next_frame() {
-                Ok(Some(frame)) => {
-                    let Some(message) = Message::decode(frame) else {
-                        return self.drop_client("a client sent what is no message");
-                    };
-                    match message {
-                        Message::Deliver { id, payload } => {
-                            if matches!(self.phase, Phase::Running) && self.delivered.insert(id) {
-                                let parts: [&[u8]; 2] = [&id, payload];
-                                self.appends.push(Tag::Input, &parts, [0; 2], Then::Deliver);
-                                // Now, so that a signal sent after a message comes after it.
-                                self.append_waiting();
-                            }
-                        }
-                        Message::Interrupt { payload } => {
-                            if self.appends.hold_messages() {
-                                self.appends
-                                    .push(Tag::Input, &[payload], [0; 2], Then::Interrupt);
-                            } else {
-                                self.control.push(payload.to_vec(), 0, true);
-                                self.write_control();
-                            }
-                        }
-                        Message::Signal {
-                            signal: number,
-                            scope,
-                        } => {
-                            if let Some(signal) = signal(number) {
-                                self.tree.signal(signal, scope);
-                            }
-                        }
-                        Message::Stop => self.tree.stop(),
-                        Message::Kill => self.tree.kill(),
-                    }
-                    continue;
-                }
-                Ok(None) => {}
-                Err(TooLong) => {
-                    return self.drop_client("a client sent a message beyond the limit");
-                }
-            }
-            if !client.ready {
-                return false;
-            }
-            match client.fill() {
-                Fill::Data { .. } | Fill::Empty => {}
-                Fill::End => return self.drop_client(""),
-            }
-        }
-        true
-    }
-
-    /// Takes what the client has sent by now, within bounds.
-    pub(super) fn finish_client(&mut self) {
-        if let Some(client) = &mut self.clients.active {
-            client.ready = true;
-        }
-        for _ in 0..READS {
-            if !self.read_client() {
-                break;
-            }
-        }
-    }
-
-    /// Lets the client go; always `false`, there is nothing more to read from it.
-    fn drop_client(&mut self, reason: &str) -> bool {
-        if !reason.is_empty() {
-            log(reason);
-        }
-        self.clients.detach(&self.epoll, &self.journal);
-        self.unblock_reader();
-        false
     }
 }

@@ -143,12 +143,23 @@ pub(super) fn take_signals(signals: &OwnedFd, mut each: impl FnMut(i32)) {
     }
 }
 
+/// What descriptors the program has, besides 0, 1 and 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// Its control socket on [`CONTROL_FD`].
+    Control,
+    /// None; 0 is to be its controlling terminal.
+    Terminal,
+}
+
 /// In the forked program, before exec: default signals, its limits, its own death with the
-/// keeper's, and descriptors 0 to 3 only. Async-signal-safe: system calls and nothing else.
+/// keeper's, its terminal, and the descriptors it is to have only. Async-signal-safe: system calls
+/// and nothing else.
 pub(super) fn become_program(
     keeper: i32,
     umask: Mode,
     limits: &[(rustix::process::Resource, rustix::process::Rlimit)],
+    connection: Connection,
 ) -> io::Result<()> {
     // A kernel's sigaction of zeros is the default action. Directly, because the library will
     // not touch the two signals it uses itself, which may be ignored all the same.
@@ -181,10 +192,18 @@ pub(super) fn become_program(
     if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(keeper) {
         return Err(io::ErrorKind::NotConnected.into());
     }
-    // SAFETY: the keeper has put the control socket there; see `CONTROL_FD`.
-    let control = unsafe { BorrowedFd::borrow_raw(CONTROL_FD) };
-    let flags = fcntl_getfd(control)?;
-    rustix::io::fcntl_setfd(control, flags - FdFlags::CLOEXEC)?;
+    match connection {
+        Connection::Control => {
+            // SAFETY: the keeper has put the control socket there; see `CONTROL_FD`.
+            let control = unsafe { BorrowedFd::borrow_raw(CONTROL_FD) };
+            let flags = fcntl_getfd(control)?;
+            rustix::io::fcntl_setfd(control, flags - FdFlags::CLOEXEC)?;
+        }
+        Connection::Terminal => {
+            rustix::process::setsid()?;
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+    }
     // Close on exec instead of now: the standard library reports a failing exec through one of
     // these. Older kernels refuse, but everything the keeper has is close-on-exec already.
     // SAFETY: marks descriptors, closes none.

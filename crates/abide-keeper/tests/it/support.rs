@@ -180,6 +180,10 @@ impl Told {
                     self.inputs.push(frame.to_vec());
                 }
             }
+            Tag::Terminal => {
+                assert_eq!(record.output_offset, self.output.len() as u64);
+                self.output.extend_from_slice(&buf);
+            }
             Tag::Lifecycle => self.lifecycle.push(serde_json::from_slice(&buf).unwrap()),
         }
         journal.set_cursor(self.cursor);

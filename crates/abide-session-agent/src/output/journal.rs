@@ -285,7 +285,7 @@ impl JournalOutput {
                     matches!(FromHarness::decode(frame), Ok(FromHarness::Finished { .. }))
                 })
             }
-            Tag::Stdout | Tag::Stderr | Tag::Lifecycle => false,
+            Tag::Stdout | Tag::Stderr | Tag::Terminal | Tag::Lifecycle => false,
         }
     }
 

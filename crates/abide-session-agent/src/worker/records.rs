@@ -147,6 +147,8 @@ impl WorkerTask {
             Tag::Stdout => (running().map(|entry| &entry.stdout), 0),
             Tag::Stderr => (running().map(|entry| &entry.stderr), TAIL),
             Tag::Control | Tag::Input | Tag::Lifecycle => return u32::MAX,
+            // An interpreter has none.
+            Tag::Terminal => return 0,
         };
         match kept {
             Some(view) if view.is_head_full() => TAIL,
@@ -170,9 +172,11 @@ impl WorkerTask {
                 {
                     let view = match record.tag {
                         Tag::Stderr => &mut entry.stderr,
-                        Tag::Stdout | Tag::Control | Tag::Input | Tag::Lifecycle => {
-                            &mut entry.stdout
-                        }
+                        Tag::Stdout
+                        | Tag::Terminal
+                        | Tag::Control
+                        | Tag::Input
+                        | Tag::Lifecycle => &mut entry.stdout,
                     };
                     view.push_end(u64::from(record.len) - data.len() as u64, data);
                     crash_points::pass("step.during_output");
@@ -218,6 +222,7 @@ impl WorkerTask {
                 Ok(Lifecycle::Exited(exit)) => Some(Frame::Exited(exit)),
                 _ => None,
             },
+            Tag::Terminal => None,
         }
     }
 

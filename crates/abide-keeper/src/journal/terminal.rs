@@ -1,0 +1,86 @@
+//! What a journal knows of a terminal besides its output: its size wherever a reader begins, and
+//! how much of the input has arrived.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::entry::Tag;
+use super::reader::{JournalReader, ReadError};
+use super::writer::JournalWriter;
+use crate::spec::Lifecycle;
+use crate::terminal::WindowSize;
+
+impl JournalReader {
+    /// The terminal's size as of the newest entry; `None` for a worker without one.
+    pub fn window_size(&self) -> Option<WindowSize> {
+        let word = self.terminal().size.load(Ordering::Acquire);
+        (word != 0).then(|| WindowSize::from_bytes(word.to_le_bytes()))
+    }
+
+    /// The size that the terminal had when the entry `seq` was written: with it a reader begins
+    /// there, and changes it at every [`Lifecycle::Resized`] that it comes to. `None` for a worker
+    /// without a terminal.
+    ///
+    /// Looks at the entries from `seq` to the next change of size, or the newest.
+    ///
+    /// # Errors
+    /// [`ReadError::Expired`] when that entry has left the ring.
+    pub fn window_size_at(&self, seq: u64) -> Result<Option<WindowSize>, ReadError> {
+        // Before the entries: the writer sets it when the change is among them.
+        let newest = self.window_size();
+        let (mut cursor, mut buf) = (seq, Vec::new());
+        loop {
+            buf.clear();
+            let keep = |tag| if tag == Tag::Lifecycle { u32::MAX } else { 0 };
+            match self.next_ending(&mut cursor, &mut buf, keep) {
+                Ok(None) => return Ok(newest),
+                Ok(Some(record)) if record.tag == Tag::Lifecycle => {
+                    if let Ok(Lifecycle::Resized { before, .. }) = serde_json::from_slice(&buf) {
+                        return Ok(Some(before));
+                    }
+                }
+                Ok(Some(_)) => {}
+                Err(ReadError::Damaged { seq }) => cursor = seq + 1,
+                Err(expired @ ReadError::Expired { .. }) => return Err(expired),
+            }
+        }
+    }
+
+    /// Bytes of input that the terminal has taken.
+    pub(crate) fn input_written(&self) -> u64 {
+        self.terminal().input_written.load(Ordering::Acquire)
+    }
+
+    /// Asks to be woken through the wake descriptor once the terminal has taken `wanted` bytes.
+    /// `false` when it has already; then no wake-up was asked for.
+    pub(crate) fn want_input_written(&self, wanted: u64) -> bool {
+        let word = &self.terminal().input_wanted;
+        word.store(wanted + 1, Ordering::Relaxed);
+        // As with `prepare_sleep`: the wish, fence, look; the writer does the opposite.
+        fence(Ordering::SeqCst);
+        if self.input_written() >= wanted {
+            word.store(0, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+}
+
+impl JournalWriter {
+    /// Call when the change of size is in the journal.
+    pub(crate) fn set_window_size(&self, size: WindowSize) {
+        let word = u64::from_le_bytes(size.to_bytes());
+        self.terminal().size.store(word, Ordering::Release);
+    }
+
+    /// The terminal has taken so many bytes of input by now. Whether the sender must be woken;
+    /// takes the request.
+    pub(crate) fn set_input_written(&self, written: u64) -> bool {
+        let words = self.terminal();
+        words.input_written.store(written, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let wanted = words.input_wanted.load(Ordering::Relaxed);
+        wanted != 0
+            && written + 1 >= wanted
+            && words.input_wanted.swap(0, Ordering::AcqRel) != 0
+    }
+}
