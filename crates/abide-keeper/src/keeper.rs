@@ -34,9 +34,9 @@ use uuid::Uuid;
 use self::appends::{Appends, Then};
 use self::clients::{Clients, Identity};
 use self::control::Control;
+use self::messages::DeliveredIds;
 use self::oom::OomCounters;
 use self::output::Output;
-use self::messages::DeliveredIds;
 pub(crate) use self::setup::Announcement;
 use self::terminal::Terminal;
 use self::tree::Tree;
@@ -359,7 +359,9 @@ impl Keeper {
                     // What the client before has sent still counts.
                     self.finish_client();
                     let input = self.terminal.as_ref().map_or(0, Terminal::taken);
-                    let attached = self.clients.attach(introduced, &self.epoll, &self.journal, input);
+                    let attached =
+                        self.clients
+                            .attach(introduced, &self.epoll, &self.journal, input);
                     let _ = attached;
                     self.unblock_reader();
                 }

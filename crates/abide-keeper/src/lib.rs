@@ -35,9 +35,7 @@ mod protocol;
 mod spec;
 mod terminal;
 
-pub use client::{
-    ConnectError, InputCredit, KeeperClient, KeeperParts, exit_record, journal_path,
-};
+pub use client::{ConnectError, InputCredit, KeeperClient, KeeperParts, exit_record, journal_path};
 pub use journal::{
     CreateError, Earliest, FIRST, FrameAssembler, JournalReader, JournalWriter, LAST, MAX_CHUNK,
     MESSAGE_ID_LEN, MIN_CAPACITY, OpenError, OutputChunk, ReadError, Record, StreamFilter, Tag,

@@ -85,7 +85,9 @@ impl From<Winsize> for WindowSize {
 pub(crate) fn missing_variables(env: &[(String, String)]) -> Vec<(&'static str, &'static str)> {
     let value = |name: &str| {
         let named = env.iter().rev().find(|(key, _)| key == name);
-        named.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        named
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     };
     let mut missing = Vec::new();
     if value("TERM").is_none() {
@@ -128,7 +130,10 @@ mod tests {
         check(&[term, ("LANG", "de_DE.UTF-8")], &[]);
         check(&[term, ("LANG", "de_DE.utf8")], &[]);
         check(&[term, ("LANG", "C")], &["LC_CTYPE"]);
-        check(&[term, ("LANG", "C.UTF-8"), ("LC_CTYPE", "C")], &["LC_CTYPE"]);
+        check(
+            &[term, ("LANG", "C.UTF-8"), ("LC_CTYPE", "C")],
+            &["LC_CTYPE"],
+        );
         check(&[term, ("LC_ALL", "C")], &[]);
     }
 

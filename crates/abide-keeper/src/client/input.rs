@@ -49,6 +49,7 @@ impl InputCredit {
     /// `false` when there is; then no wake-up was asked for.
     pub fn prepare_wait(&self) -> bool {
         let half = INPUT_WINDOW as u64 / 2;
-        self.journal.want_input_written(self.sent.saturating_sub(half))
+        self.journal
+            .want_input_written(self.sent.saturating_sub(half))
     }
 }

@@ -79,8 +79,6 @@ impl JournalWriter {
         words.input_written.store(written, Ordering::Release);
         fence(Ordering::SeqCst);
         let wanted = words.input_wanted.load(Ordering::Relaxed);
-        wanted != 0
-            && written + 1 >= wanted
-            && words.input_wanted.swap(0, Ordering::AcqRel) != 0
+        wanted != 0 && written + 1 >= wanted && words.input_wanted.swap(0, Ordering::AcqRel) != 0
     }
 }

@@ -16,9 +16,7 @@ use super::setup::watch;
 use super::{JOINING, token};
 use crate::journal::JournalWriter;
 use crate::process::ProcessStamp;
-use crate::protocol::{
-    HELLO_LEN, Hello, PREAMBLE_LEN, Welcome, is_spoken, refusal, version_of,
-};
+use crate::protocol::{HELLO_LEN, Hello, PREAMBLE_LEN, Welcome, is_spoken, refusal, version_of};
 
 /// Handshakes under way at once. One more takes the place of an older one.
 pub(super) const PLACES: usize = 4;

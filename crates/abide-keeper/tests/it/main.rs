@@ -6,5 +6,8 @@ mod flow;
 mod journal;
 mod leftovers;
 mod program;
+mod shell;
 mod stop;
 mod support;
+mod terminal;
+mod typing;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use abide_keeper::{
     ExitRecord, FrameAssembler, Io, KeeperClient, KeeperSpec, LaunchError, Lifecycle, ReadError,
-    Tag, launch,
+    Tag, Terminal, WindowSize, launch,
 };
 use uuid::Uuid;
 
@@ -48,6 +48,29 @@ pub(crate) fn gated_shell(script: &str) -> KeeperSpec {
     spec.env
         .push(("PATH".to_owned(), "/usr/bin:/bin".to_owned()));
     spec
+}
+
+/// The same program on a terminal of 80 columns and 24 rows.
+pub(crate) fn on_terminal(mut spec: KeeperSpec) -> KeeperSpec {
+    spec.io = Io::Terminal(Terminal {
+        size: WindowSize::new(80, 24),
+        login: false,
+    });
+    spec
+}
+
+/// A program by name on a terminal.
+pub(crate) fn program_on_terminal(argv: &[&str]) -> KeeperSpec {
+    let mut spec = on_terminal(child(&[]));
+    spec.argv = argv.iter().map(|arg| (*arg).to_owned()).collect();
+    let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
+    spec.env.push(("PATH".to_owned(), path));
+    spec
+}
+
+/// A shell script on a terminal.
+pub(crate) fn shell_on_terminal(script: &str) -> KeeperSpec {
+    program_on_terminal(&["/bin/sh", "-c", script])
 }
 
 /// A keeper under test; its tree is killed at the end whatever happened.
@@ -140,12 +163,16 @@ impl Drop for Kept {
 pub(crate) struct Told {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
-    /// Both, in order.
+    /// All output, in order.
     pub(crate) output: Vec<u8>,
     /// Each with the output offset at its beginning.
     pub(crate) frames: Vec<(u64, Vec<u8>)>,
     pub(crate) inputs: Vec<Vec<u8>>,
     pub(crate) lifecycle: Vec<Lifecycle>,
+    /// Changes of the terminal's size, each with the output offset where it stands.
+    pub(crate) resized: Vec<(u64, WindowSize)>,
+    /// How the program ended, with the output offset where that stands.
+    pub(crate) exited: Option<(u64, ExitRecord)>,
     pub(crate) cursor: u64,
     control: FrameAssembler,
     input: FrameAssembler,
@@ -160,13 +187,12 @@ impl Told {
             return Ok(false);
         };
         match record.tag {
-            Tag::Stdout | Tag::Stderr => {
-                let stream = if record.tag == Tag::Stdout {
-                    &mut self.stdout
-                } else {
-                    &mut self.stderr
-                };
-                stream.extend_from_slice(&buf);
+            Tag::Stdout | Tag::Stderr | Tag::Terminal => {
+                match record.tag {
+                    Tag::Stdout => self.stdout.extend_from_slice(&buf),
+                    Tag::Stderr => self.stderr.extend_from_slice(&buf),
+                    _ => {}
+                }
                 assert_eq!(record.output_offset, self.output.len() as u64);
                 self.output.extend_from_slice(&buf);
             }
@@ -180,11 +206,19 @@ impl Told {
                     self.inputs.push(frame.to_vec());
                 }
             }
-            Tag::Terminal => {
-                assert_eq!(record.output_offset, self.output.len() as u64);
-                self.output.extend_from_slice(&buf);
+            Tag::Lifecycle => {
+                let event = serde_json::from_slice(&buf).unwrap();
+                match &event {
+                    Lifecycle::Resized { size, .. } => {
+                        self.resized.push((record.output_offset, *size));
+                    }
+                    Lifecycle::Exited(exit) => {
+                        self.exited = Some((record.output_offset, exit.clone()));
+                    }
+                    _ => {}
+                }
+                self.lifecycle.push(event);
             }
-            Tag::Lifecycle => self.lifecycle.push(serde_json::from_slice(&buf).unwrap()),
         }
         journal.set_cursor(self.cursor);
         Ok(true)
@@ -207,6 +241,30 @@ impl Told {
         self.until(client, |told| {
             told.lifecycle.last() == Some(&Lifecycle::Closed)
         });
+    }
+
+    /// Reads until the output has `text`.
+    pub(crate) fn until_printed(&mut self, client: &KeeperClient, text: &str) {
+        while !self.text().contains(text) {
+            let len = self.output.len();
+            self.until(client, |told| told.output.len() > len);
+        }
+    }
+
+    /// The output as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+
+    /// Types all of it, reading what comes meanwhile.
+    pub(crate) fn typing(&mut self, client: &mut KeeperClient, mut input: &[u8]) {
+        while !input.is_empty() {
+            let len = client.input(input).unwrap();
+            input = &input[len..];
+            if len == 0 && !self.take(client).unwrap() && client.credit().prepare_wait() {
+                client.wait(self.cursor).unwrap();
+            }
+        }
     }
 
     /// Reads a keeper's journal to its end.

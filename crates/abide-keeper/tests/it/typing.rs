@@ -1,0 +1,195 @@
+//! What is typed arrives, whole and in order, and holds nobody up.
+
+use std::fs;
+
+use abide_keeper::{INPUT_WINDOW, WindowSize};
+
+use crate::support::{
+    Kept, Told, child, eventually, pattern, program_on_terminal, shell_on_terminal,
+};
+
+fn paste(len: u64) -> Vec<u8> {
+    (0..len).map(pattern).collect()
+}
+
+#[test]
+fn a_large_paste_arrives_whole() {
+    const LEN: u64 = 1024 * 1024;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("pasted");
+    let script = format!(
+        "stty raw -echo; echo ready; head -c {LEN} > {}; echo done",
+        file.display()
+    );
+    let kept = Kept::launch(&shell_on_terminal(&script));
+    let mut client = kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    told.typing(&mut client, &paste(LEN));
+    told.until_closed(&client);
+    assert!(fs::read(&file).unwrap() == paste(LEN));
+    assert_eq!(client.credit().unwritten(), 0);
+    assert_eq!(client.credit().room(), INPUT_WINDOW);
+}
+
+#[test]
+fn lines_arrive_whole_through_the_kernels_editor() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("pasted");
+    let script = format!("stty -echo; echo ready; cat > {}", file.display());
+    let kept = Kept::launch(&shell_on_terminal(&script));
+    let mut client = kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    let lines: String = (0..20_000u32)
+        .map(|number| format!("{number} {}\n", "y".repeat(number as usize * 37 % 100)))
+        .collect();
+    assert!(lines.len() > 1024 * 1024);
+    told.typing(&mut client, lines.as_bytes());
+    told.typing(&mut client, b"\x04");
+    told.until_closed(&client);
+    assert!(fs::read(&file).unwrap() == lines.as_bytes());
+}
+
+/// A program that does not read, until it is told to through another way.
+struct Deaf {
+    kept: Kept,
+    home: tempfile::TempDir,
+}
+
+impl Deaf {
+    fn new(len: u64) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let fifo = home.path().join("fifo");
+        let file = home.path().join("heard");
+        let script = format!(
+            "stty raw -echo; mkfifo {0}; echo ready; cat {0}; stty size; head -c {len} > {1}; \
+             echo done",
+            fifo.display(),
+            file.display()
+        );
+        let kept = Kept::launch(&shell_on_terminal(&script));
+        Self { kept, home }
+    }
+
+    /// Has it print something; with the last of it, it begins to read.
+    fn fifo(&self) -> fs::File {
+        let path = self.home.path().join("fifo");
+        fs::OpenOptions::new().write(true).open(path).unwrap()
+    }
+
+    fn heard(&self) -> Vec<u8> {
+        fs::read(self.home.path().join("heard")).unwrap()
+    }
+}
+
+#[test]
+fn a_program_that_does_not_read_holds_up_nobody_but_who_types() {
+    use std::io::Write as _;
+    const LEN: u64 = 4 * 1024 * 1024;
+    let deaf = Deaf::new(LEN);
+    let mut client = deaf.kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    // It is offered all of it, and takes what there is room for.
+    let paste = paste(LEN);
+    let mut sent = 0;
+    loop {
+        let len = client.input(&paste[sent..]).unwrap();
+        sent += len;
+        if len == 0 && client.credit().unwritten() == INPUT_WINDOW as u64 {
+            break;
+        }
+    }
+    assert_eq!(client.credit().room(), 0);
+    assert!(sent < INPUT_WINDOW + 64 * 1024, "{sent}");
+    assert!(client.credit().prepare_wait());
+    // Meanwhile it writes, and its terminal is resized.
+    let mut fifo = deaf.fifo();
+    fifo.write_all(b"still here").unwrap();
+    told.until_printed(&client, "still here");
+    client.resize(WindowSize::new(91, 19)).unwrap();
+    told.until(&client, |told| told.resized.len() == 1);
+    // Now it reads: nothing was lost.
+    drop(fifo);
+    told.until_printed(&client, "19 91");
+    told.typing(&mut client, &paste[sent..]);
+    told.until_closed(&client);
+    assert!(deaf.heard() == paste);
+}
+
+#[test]
+fn a_program_that_does_not_read_can_be_stopped() {
+    let deaf = Deaf::new(1);
+    let mut client = deaf.kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    let paste = paste(INPUT_WINDOW as u64 * 2);
+    let mut sent = 0;
+    while client.credit().unwritten() < INPUT_WINDOW as u64 {
+        sent += client.input(&paste[sent..]).unwrap();
+    }
+    client.stop().unwrap();
+    told.until_closed(&client);
+    assert!(deaf.kept.is_empty());
+}
+
+#[test]
+fn what_was_typed_survives_whoever_typed_it() {
+    const LEN: u64 = 600_000;
+    let deaf = Deaf::new(LEN);
+    let mut client = deaf.kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    let paste = paste(LEN);
+    let mut sent = 0;
+    // Each types as much as there is room for, and is superseded.
+    for share in [10, 100_000, 0, 150_000] {
+        sent += client.input(&paste[sent..sent + share]).unwrap();
+        client = deaf.kept.connect();
+        // What has not reached the terminal counts for the next one too.
+        assert!(client.credit().unwritten() + 64 * 1024 >= sent as u64);
+        assert!(client.credit().unwritten() <= sent as u64);
+    }
+    assert_eq!(sent, 250_010);
+    drop(deaf.fifo());
+    told.typing(&mut client, &paste[sent..]);
+    told.until_closed(&client);
+    assert!(deaf.heard() == paste);
+}
+
+#[test]
+fn who_sends_what_they_may_not_is_let_go_and_the_program_goes_on() {
+    use abide_keeper::Message;
+    use std::io::Read as _;
+    let is_let_go = |kept: &Kept, message: Message<'_>| {
+        let client = kept.connect();
+        client.send(message).unwrap();
+        let parts = client.into_parts();
+        parts.stream.set_nonblocking(false).unwrap();
+        assert_eq!((&parts.stream).read(&mut [0; 8]).unwrap_or(0), 0);
+    };
+    let kept = Kept::launch(&program_on_terminal(&["cat"]));
+    let payload = &vec![b'.'; INPUT_WINDOW + 1];
+    is_let_go(&kept, Message::Input { payload });
+    is_let_go(
+        &kept,
+        Message::Deliver {
+            id: [1; 16],
+            payload: b"x",
+        },
+    );
+    is_let_go(&kept, Message::Interrupt { payload: b"x" });
+    let mut client = kept.connect();
+    client.input(b"echo\n").unwrap();
+    Told::default().until_printed(&client, "echo\r\necho\r\n");
+
+    let kept = Kept::launch(&child(&["echo"]));
+    is_let_go(&kept, Message::Input { payload: b"x" });
+    is_let_go(&kept, Message::Resize(WindowSize::new(1, 1)));
+    let client = kept.connect();
+    client.deliver([1; 16], &[1, 0, 0, 0, 7]).unwrap();
+    Told::default().until(&client, |told| told.frames.len() == 1);
+    assert_eq!(client.journal().window_size(), None);
+    eventually("nothing of it arrived", || client.credit().unwritten() == 0);
+}
