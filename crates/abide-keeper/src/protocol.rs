@@ -99,7 +99,7 @@ pub enum Message<'a> {
         payload: &'a [u8],
     },
     /// Give the terminal another size and note that in the journal, behind all output that was
-    /// written before. Waits while the attached reader lets nothing into the journal.
+    /// written before. Waits while nothing can go into the journal; input does not, and overtakes it.
     Resize(WindowSize),
 }
 

@@ -5,11 +5,14 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 
 use abide_keeper::{
-    ConnectError, KeeperClient, KeeperRecord, Lifecycle, PROTOCOL_VERSION, ProcessStamp, Tag,
+    ConnectError, KeeperClient, KeeperRecord, Lifecycle, OLDEST_PROTOCOL, PROTOCOL_VERSION,
+    ProcessStamp, Tag,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Kept, Told, child, eventually, harness, pattern, wait_for_end};
+use crate::support::{
+    Kept, Told, child, eventually, harness, pattern, program_on_terminal, wait_for_end,
+};
 
 /// What a reader that was killed had read: whole pieces by sequence number.
 fn pieces(mut said: &[u8]) -> Vec<(u64, u8, Vec<u8>)> {
@@ -41,22 +44,19 @@ fn session(kept: &Kept, spec: Option<&abide_keeper::KeeperSpec>) -> Child {
     child
 }
 
-#[test]
-fn killed_readers_lose_and_double_no_byte() {
-    const TOTAL: u64 = 20_000_000;
-    // The ring holds it all: what flows while nobody is attached must not be lost here.
-    let mut spec = child(&["flood", &TOTAL.to_string()]);
-    spec.journal_bytes = 32 * 1024 * 1024;
-    let kept = Kept::place(&spec);
+/// All output of a program that is launched, read and recorded by one reader after the other, each
+/// killed somewhere. The ring must hold it all: what flows while nobody is attached is not to be
+/// lost here.
+fn read_by_many_who_are_killed(spec: &abide_keeper::KeeperSpec, total: u64) -> Vec<u8> {
+    let kept = Kept::place(spec);
     let (mut seen, mut output) = (0, Vec::new());
     for round in 0..40 {
-        let mut session = session(&kept, (round == 0).then_some(&spec));
+        let mut session = session(&kept, (round == 0).then_some(spec));
         let mut pipe = session.stdout.take().unwrap();
         // Kills it wherever it happens to be after so many bytes; what it had said by then counts.
-        let mut said = vec![0; 300_000 + round * 7_001];
-        if pipe.read_exact(&mut said).is_err() {
-            break;
-        }
+        let mut said = Vec::new();
+        let beginning = 300_000 + round * 7_001;
+        (&mut pipe).take(beginning).read_to_end(&mut said).unwrap();
         session.kill().unwrap();
         pipe.read_to_end(&mut said).unwrap();
         session.wait().unwrap();
@@ -64,7 +64,7 @@ fn killed_readers_lose_and_double_no_byte() {
             assert!(seq <= seen, "entry {seq} after {seen}: lost");
             if seq == seen {
                 seen += 1;
-                if tag == Tag::Stdout as u8 {
+                if [Tag::Stdout as u8, Tag::Terminal as u8].contains(&tag) {
                     output.extend_from_slice(&payload);
                 }
             }
@@ -78,7 +78,7 @@ fn killed_readers_lose_and_double_no_byte() {
         "what it had recorded, it had said"
     );
     if let Ok(client) = KeeperClient::connect(&kept.dir) {
-        eventually("the flood is over", || {
+        eventually("it is over", || {
             client.journal().set_cursor(client.journal().head_seq());
             client.has_ended()
         });
@@ -89,18 +89,31 @@ fn killed_readers_lose_and_double_no_byte() {
         let Some(record) = journal.next(&mut cursor, &mut buf).unwrap() else {
             break;
         };
-        if record.tag == Tag::Stdout {
+        if record.tag.is_output() {
             assert_eq!(record.output_offset, output.len() as u64);
             output.extend_from_slice(&buf);
         }
     }
-    assert_eq!(output.len() as u64, TOTAL);
-    assert!(
-        output
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| *byte == pattern(at as u64))
-    );
+    assert_eq!(output.len() as u64, total);
+    output
+}
+
+#[test]
+fn killed_readers_lose_and_double_no_byte() {
+    const TOTAL: u64 = 20_000_000;
+    let mut spec = child(&["flood", &TOTAL.to_string()]);
+    spec.journal_bytes = 32 * 1024 * 1024;
+    let output = read_by_many_who_are_killed(&spec, TOTAL);
+    assert!((0..TOTAL).map(pattern).eq(output));
+}
+
+#[test]
+fn killed_readers_lose_and_double_no_byte_of_a_terminal() {
+    let lines: String = (1..=2_000_000).map(|line| format!("{line}\r\n")).collect();
+    let mut spec = program_on_terminal(&["seq", "1", "2000000"]);
+    spec.journal_bytes = 32 * 1024 * 1024;
+    let output = read_by_many_who_are_killed(&spec, lines.len() as u64);
+    assert!(output == lines.as_bytes());
 }
 
 #[test]
@@ -188,6 +201,44 @@ fn an_unknown_version_is_refused_and_says_which_one_is_known() {
     ));
     std::fs::write(&file, text).unwrap();
     drop(client);
+}
+
+/// A keeper of the oldest version has no terminal, and says the rest as it always did.
+#[test]
+fn an_older_version_is_spoken_both_ways() {
+    let kept = Kept::launch(&child(&["echo"]));
+    // A client of that version is answered in it.
+    let dir = std::fs::File::open(&kept.dir).unwrap();
+    let path = format!(
+        "/proc/self/fd/{}/control.sock",
+        std::os::fd::AsRawFd::as_raw_fd(&dir)
+    );
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let mut hello = [0; 32];
+    hello[..8].copy_from_slice(b"ABKP\x02\0\0\0");
+    hello[8..24].copy_from_slice(&[7; 16]);
+    stream.write_all(&hello).unwrap();
+    let mut welcome = [0; 116];
+    stream.read_exact(&mut welcome).unwrap();
+    assert_eq!(welcome[..12], *b"ABKP\x02\0\0\0\0\0\0\0");
+    assert_eq!(welcome[76..92], [7; 16]);
+    assert_eq!(welcome[108..], [0; 8]);
+    // Deliver, with an id, a length and the payload.
+    let deliver = [&[22, 0, 0, 0, 1][..], &[1; 16], &[1, 0, 0, 0, 7]].concat();
+    stream.write_all(&deliver).unwrap();
+
+    // A keeper of that version is adopted.
+    let file = kept.dir.join("keeper.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let ours = format!("\"protocol\":{PROTOCOL_VERSION}");
+    let oldest = format!("\"protocol\":{OLDEST_PROTOCOL}");
+    std::fs::write(&file, text.replace(&ours, &oldest)).unwrap();
+    let client = kept.connect();
+    assert_eq!(client.identity().protocol, OLDEST_PROTOCOL);
+    client.deliver([2; 16], &[1, 0, 0, 0, 8]).unwrap();
+    let mut told = Told::default();
+    told.until(&client, |told| told.frames.len() == 2);
+    assert_eq!(told.frames, [(0, vec![7]), (0, vec![8])]);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::os::unix::fs::FileExt as _;
 
 use abide_keeper::{Earliest, KeeperClient, ReadError, StreamFilter};
 
-use crate::support::{Kept, Told, child, eventually, gated, pattern, wait_for_end};
+use crate::support::{
+    Kept, Told, child, eventually, gated, pattern, shell_on_terminal, wait_for_end,
+};
 
 #[test]
 fn a_slow_reader_loses_nothing() {
@@ -39,6 +41,41 @@ fn a_slow_reader_loses_nothing() {
         }
     }
     assert_eq!(at, TOTAL);
+}
+
+/// The same on a terminal, whose program waits in the kernel.
+#[test]
+fn a_slow_reader_of_a_terminal_loses_nothing() {
+    const LINES: u64 = 300_000;
+    let script = format!("read go; seq 1 {LINES}");
+    let mut spec = shell_on_terminal(&script);
+    spec.journal_bytes = 64 * 1024;
+    let kept = Kept::launch(&spec);
+    let mut client = kept.connect();
+    client.input(b"\n").unwrap();
+    let journal = client.journal();
+    let (mut cursor, mut output, mut ended) = (0, Vec::new(), false);
+    while !ended {
+        let start = output.len();
+        match journal.next(&mut cursor, &mut output).unwrap() {
+            Some(record) if record.tag.is_output() => {
+                assert_eq!(record.output_offset, start as u64);
+                if cursor % 3 == 0 {
+                    journal.set_cursor(cursor);
+                }
+            }
+            Some(_) => {
+                ended = output[start..].ends_with(br#"{"event":"closed"}"#);
+                output.truncate(start);
+            }
+            None => {
+                journal.set_cursor(cursor);
+                client.wait(cursor).unwrap();
+            }
+        }
+    }
+    let lines: String = (1..=LINES).map(|line| format!("{line}\r\n")).collect();
+    assert!(output == ["\r\n", &lines].concat().as_bytes());
 }
 
 /// The keeper waits, and messages to the program, signals and stops get through nevertheless.

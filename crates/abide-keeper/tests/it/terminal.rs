@@ -4,7 +4,7 @@ use abide_keeper::{
     Io, JournalReader, KeeperSpec, Lifecycle, StreamFilter, Terminal, WindowSize, journal_path,
 };
 
-use crate::support::{Kept, Told, child, eventually, on_terminal, shell_on_terminal, wait_for_end};
+use crate::support::{Kept, Told, child, eventually, on_terminal, shell_on_terminal};
 
 fn size(columns: u16, rows: u16) -> WindowSize {
     WindowSize::new(columns, rows)
@@ -175,6 +175,7 @@ fn output_before_a_resize_comes_before_it() {
     client.input(b"\n").unwrap();
     eventually("all is written", || flag.exists());
     client.resize(size(10, 10)).unwrap();
+    told.until(&client, |told| !told.resized.is_empty());
     client.input(b"\n").unwrap();
     told.until_closed(&client);
     let expected = "ready\n".to_owned() + &"\0".repeat(LEN);
