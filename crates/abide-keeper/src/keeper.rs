@@ -4,6 +4,9 @@
 //! Running --program ends--> Leaving --what it wrote is read--> Recording --exit is journalled-->
 //! Clearing --nothing is left of the tree--> Closing --all is journalled--> gone
 //! ```
+//!
+//! In `Clearing` the rest of the tree is killed at once, except on a terminal: what a shell has left
+//! running goes on there, and is journalled, until it ends or a client stops it.
 
 mod appends;
 mod clients;
@@ -53,9 +56,10 @@ mod token {
     pub(super) const CLIENT: u64 = 2;
     pub(super) const WAKE: u64 = 3;
     pub(super) const CONTROL: u64 = 4;
+    /// Or the terminal's output.
     pub(super) const STDOUT: u64 = 5;
     pub(super) const STDERR: u64 = 6;
-    pub(super) const TERMINAL: u64 = 7;
+    pub(super) const TERMINAL_ROOM: u64 = 7;
 }
 /// The first of the handshakes' tokens.
 const JOINING: u64 = 16;
@@ -348,7 +352,7 @@ impl Keeper {
                 }
             }
             token::STDERR => self.outputs[1].notice(flags),
-            token::TERMINAL => {
+            token::TERMINAL_ROOM => {
                 if let Some(terminal) = &mut self.terminal {
                     terminal.notice_room(&self.epoll);
                 }
@@ -359,10 +363,8 @@ impl Keeper {
                     // What the client before has sent still counts.
                     self.finish_client();
                     let input = self.terminal.as_ref().map_or(0, Terminal::taken);
-                    let attached =
-                        self.clients
-                            .attach(introduced, &self.epoll, &self.journal, input);
-                    let _ = attached;
+                    let (epoll, journal) = (&self.epoll, &self.journal);
+                    let _ = self.clients.attach(introduced, epoll, journal, input);
                     self.unblock_reader();
                 }
             }
@@ -446,7 +448,7 @@ impl Keeper {
                 }
                 self.phase = Phase::Clearing;
                 // A stop that is under way goes on with its graces; otherwise nobody is meant to
-                // survive the program, unless it was a shell.
+                // survive the program, unless that had a terminal.
                 if self.alive && !self.tree.is_ending() && self.terminal.is_none() {
                     self.tree.kill();
                 }

@@ -1,4 +1,4 @@
-//! The keeper: the tiny process that owns one worker's pipes and its journal, so that
+//! The keeper: the tiny process that owns one worker's pipes or terminal and its journal, so that
 //! everything above it may die.
 //!
 //! A keeper ([`run`]) starts a program, journals what it writes, delivers what it is told, knows
@@ -20,6 +20,10 @@
 //! - The attached reader loses nothing: rather than overwrite what it has not passed, the keeper
 //!   stops reading from the program. When nobody is attached the program is never held up.
 //! - A message is delivered at most once by its id.
+//! - What is typed to a terminal arrives whole and in order. A program that does not read it holds
+//!   up who types, who knows it ([`InputCredit`]); never output, a change of size or a stop.
+//! - A reader that begins anywhere knows the size that the terminal had there
+//!   ([`JournalReader::window_size_at`]).
 //! - No process that was not verified to belong to the worker is ever signalled.
 //!
 //! It knows nothing of sessions, steps or protocols: frames are bytes to it.

@@ -154,8 +154,8 @@ pub enum Lifecycle {
         /// One sentence for people.
         reason: String,
     },
-    /// A client has given the terminal another size. Output from here on was written with that
-    /// size or on the way to it; output before, with the one before.
+    /// A client has given the terminal another size. All output before was written without
+    /// knowledge of it.
     Resized {
         /// The one before.
         before: WindowSize,

@@ -135,11 +135,11 @@ impl Clients {
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(_) => return None,
             }
-            if let Some(preamble) = joining.hello[..joining.have].first_chunk::<PREAMBLE_LEN>() {
-                if !is_spoken(version_of(preamble)?) {
-                    let _ = rustix::net::send(&joining.stream, &refusal(), SendFlags::NOSIGNAL);
-                    return None;
-                }
+            if let Some(preamble) = joining.hello[..joining.have].first_chunk::<PREAMBLE_LEN>()
+                && !is_spoken(version_of(preamble)?)
+            {
+                let _ = rustix::net::send(&joining.stream, &refusal(), SendFlags::NOSIGNAL);
+                return None;
             }
         }
         if joining.have < HELLO_LEN {

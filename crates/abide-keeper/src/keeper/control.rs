@@ -75,11 +75,6 @@ impl Control {
         }
     }
 
-    /// Whether there is one at all.
-    pub(super) fn exists(&self) -> bool {
-        self.fd.is_some()
-    }
-
     fn watch(&self, epoll: &OwnedFd, flags: EventFlags) -> rustix::io::Result<()> {
         let Some(fd) = &self.fd else { return Ok(()) };
         let data = epoll::EventData::new_u64(token::CONTROL);

@@ -54,17 +54,13 @@ impl Keeper {
                     let Some(message) = Message::decode(frame) else {
                         return self.drop_client("a client sent what is no message");
                     };
-                    let is_for_us = match message {
-                        Message::Deliver { .. } | Message::Interrupt { .. } => {
-                            self.control.exists()
-                        }
-                        Message::Input { .. } | Message::Resize(_) => self.terminal.is_some(),
-                        Message::Signal { .. } | Message::Stop | Message::Kill => true,
-                    };
-                    if !is_for_us {
-                        return self.drop_client("a client sent what the program cannot be told");
-                    }
                     match message {
+                        // A program has a control socket or a terminal.
+                        Message::Deliver { .. } | Message::Interrupt { .. }
+                            if self.terminal.is_some() =>
+                        {
+                            return self.drop_client("a client sent messages to a terminal");
+                        }
                         Message::Deliver { id, payload } => {
                             if matches!(self.phase, Phase::Running) && self.delivered.insert(id) {
                                 let parts: [&[u8]; 2] = [&id, payload];
@@ -93,14 +89,16 @@ impl Keeper {
                         Message::Input { payload } => {
                             let terminal = self.terminal.as_mut();
                             if !terminal.is_some_and(|terminal| terminal.push(payload)) {
-                                return self.drop_client("a client sent more than it may");
+                                return self.drop_client("a client sent more input than it may");
                             }
                             self.write_terminal();
                         }
                         Message::Resize(size) => {
-                            let drain = unread(&self.outputs);
-                            self.appends
-                                .push(Tag::Lifecycle, &[], drain, Then::Resize(size));
+                            if self.terminal.is_none() {
+                                return self.drop_client("a client resized what is no terminal");
+                            }
+                            let (drain, then) = (unread(&self.outputs), Then::Resize(size));
+                            self.appends.push(Tag::Lifecycle, &[], drain, then);
                             self.append_waiting();
                         }
                         Message::Stop => self.tree.stop(),

@@ -6,17 +6,17 @@ use rustix::process::Signal;
 use super::appends::{Append, Then};
 use super::inbox::{Fill, TooLong};
 use super::output::{Output, TERMINAL_READ, unread};
-use super::{Blocked, DISK_RETRY_NS, Keeper, Phase, json, log};
+use super::{Blocked, DISK_RETRY_NS, Keeper, Phase, json};
 use crate::journal::{FIRST, LAST, MESSAGE_ID_LEN, Space, Tag};
 use crate::process::boottime_ns;
 use crate::protocol::SignalScope;
 use crate::spec::Lifecycle;
-use crate::terminal::WindowSize;
 
 /// Flags of a frame that is one entry.
 pub(super) const WHOLE: u8 = FIRST | LAST;
 /// Reads from one source in one round, so that others get their turn.
 pub(super) const READS: usize = 32;
+
 /// What came of reading an output.
 enum Read {
     Bytes(u64),
@@ -163,10 +163,10 @@ impl Keeper {
                 }
             }
         }
-        if let Then::Resize(size) = append.then
+        if let (Then::Resize(size), Some(terminal)) = (append.then, &self.terminal)
             && append.bytes.is_empty()
         {
-            append.bytes = self.resize(size);
+            append.bytes = json(&terminal.resize(size));
         }
         loop {
             let rest = &append.bytes[append.done..];
@@ -267,32 +267,6 @@ impl Keeper {
         self.appends
             .push(Tag::Lifecycle, &[&json(&ended)], [0; 2], Then::Nothing);
         self.append_waiting();
-    }
-
-    /// Gives the terminal another size; returns what the journal says of it.
-    fn resize(&self, size: WindowSize) -> Vec<u8> {
-        let before = match self.terminal.as_ref().map(|terminal| terminal.resize(size)) {
-            Some(Ok(before)) => before,
-            Some(Err(errno)) => {
-                log(&format!("cannot give the terminal another size: {errno}"));
-                size
-            }
-            None => size,
-        };
-        json(&Lifecycle::Resized { before, size })
-    }
-
-    /// Writes input to the terminal as far as it takes it, and wakes a sender who waits for that.
-    pub(super) fn write_terminal(&mut self) {
-        let Some(terminal) = &mut self.terminal else {
-            return;
-        };
-        if terminal.write(&self.epoll)
-            && self.journal.set_input_written(terminal.written())
-            && let Some(client) = &self.clients.active
-        {
-            client.wake();
-        }
     }
 
     /// Writes messages to the program as far as it takes them.

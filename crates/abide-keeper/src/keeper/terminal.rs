@@ -12,8 +12,9 @@ use rustix::io::{Errno, write};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use super::setup::watch;
-use super::token;
+use super::{Keeper, log, token};
 use crate::protocol::INPUT_WINDOW;
+use crate::spec::Lifecycle;
 use crate::terminal::WindowSize;
 
 /// A buffer that has grown beyond this is given back once it is empty.
@@ -54,7 +55,7 @@ impl Terminal {
     }
 
     /// Bytes of them that the terminal has taken.
-    pub(super) fn written(&self) -> u64 {
+    fn written(&self) -> u64 {
         self.taken - self.queue.len() as u64
     }
 
@@ -76,7 +77,7 @@ impl Terminal {
                 Err(Errno::INTR) => {}
                 // Reported at once should there be room meanwhile.
                 Ok(0) | Err(Errno::AGAIN) => {
-                    if watch(epoll, &self.fd, token::TERMINAL, EventFlags::OUT).is_ok() {
+                    if watch(epoll, &self.fd, token::TERMINAL_ROOM, EventFlags::OUT).is_ok() {
                         self.room = Room::Awaited;
                     }
                     break;
@@ -104,10 +105,27 @@ impl Terminal {
         }
     }
 
-    /// Gives it another size, of which its foreground programs are told; returns the one before.
-    pub(super) fn resize(&self, size: WindowSize) -> rustix::io::Result<WindowSize> {
-        let before = tcgetwinsize(&self.fd)?;
-        tcsetwinsize(&self.fd, size.into())?;
-        Ok(before.into())
+    /// Gives it another size, of which the kernel tells its foreground programs.
+    pub(super) fn resize(&self, size: WindowSize) -> Lifecycle {
+        let before = tcgetwinsize(&self.fd).map_or(size, WindowSize::from);
+        if let Err(errno) = tcsetwinsize(&self.fd, size.into()) {
+            log(&format!("cannot give the terminal another size: {errno}"));
+        }
+        Lifecycle::Resized { before, size }
+    }
+}
+
+impl Keeper {
+    /// Writes input to the terminal as far as it takes it, and wakes a sender who waits for that.
+    pub(super) fn write_terminal(&mut self) {
+        let Some(terminal) = &mut self.terminal else {
+            return;
+        };
+        if terminal.write(&self.epoll)
+            && self.journal.set_input_written(terminal.written())
+            && let Some(client) = &self.clients.active
+        {
+            client.wake();
+        }
     }
 }

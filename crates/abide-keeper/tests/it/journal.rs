@@ -25,7 +25,7 @@ fn create(capacity: u64) -> (tempfile::TempDir, PathBuf, JournalWriter) {
 fn entry(max: usize) -> impl Strategy<Value = Entry> {
     let tag = prop_oneof![
         4 => Just(Tag::Stdout), 2 => Just(Tag::Stderr), 1 => Just(Tag::Control),
-        1 => Just(Tag::Input), 1 => Just(Tag::Lifecycle),
+        1 => Just(Tag::Input), 1 => Just(Tag::Lifecycle), 1 => Just(Tag::Terminal),
     ];
     let len = prop_oneof![3 => 0..40usize, 2 => 0..max];
     (tag, 0..4u8, len, any::<u8>()).prop_map(|(tag, flags, len, seed)| {
