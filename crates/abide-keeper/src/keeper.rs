@@ -284,7 +284,7 @@ impl Keeper {
             appends: Appends::default(),
             delivered: DeliveredIds::default(),
             clients: Clients::new(listener, identity),
-            tree: Tree::new(program.pid, spec.hang_up_grace_ms, spec.terminate_grace_ms),
+            tree: Tree::new(program.pid, &spec),
             oom,
             phase: Phase::Running,
             blocked: Blocked::No,

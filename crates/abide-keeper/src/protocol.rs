@@ -88,7 +88,8 @@ pub enum Message<'a> {
         /// To whom.
         scope: SignalScope,
     },
-    /// End the whole tree: hang up, terminate, kill, with the graces of the specification.
+    /// End the whole tree: hang up, terminate (on a terminal, hang up once more), kill, with the
+    /// graces of the specification.
     Stop,
     /// Kill the whole tree now.
     Kill,

@@ -46,7 +46,7 @@ impl InputCredit {
     }
 
     /// Asks to be woken through the wake descriptor once there is room for half of the window.
-    /// `false` when there is; then no wake-up was asked for.
+    /// `false` when there is already.
     pub fn prepare_wait(&self) -> bool {
         let half = INPUT_WINDOW as u64 / 2;
         self.journal

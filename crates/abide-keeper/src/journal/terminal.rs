@@ -51,17 +51,13 @@ impl JournalReader {
     }
 
     /// Asks to be woken through the wake descriptor once the terminal has taken `wanted` bytes.
-    /// `false` when it has already; then no wake-up was asked for.
+    /// `false` when it has already; a wake-up may come all the same.
     pub(crate) fn want_input_written(&self, wanted: u64) -> bool {
         let word = &self.terminal().input_wanted;
         word.store(wanted + 1, Ordering::Relaxed);
         // As with `prepare_sleep`: the wish, fence, look; the writer does the opposite.
         fence(Ordering::SeqCst);
-        if self.input_written() >= wanted {
-            word.store(0, Ordering::Relaxed);
-            return false;
-        }
-        true
+        self.input_written() < wanted
     }
 }
 

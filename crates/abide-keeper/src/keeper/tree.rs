@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use crate::process::{ProcessStamp, Stat, all_pids, boottime_ns};
 use crate::protocol::SignalScope;
+use crate::spec::{Io, KeeperSpec};
 
 /// Between two looks at a tree that is being killed. Every death is announced by SIGCHLD; this
 /// is for processes that the announcements cannot tell of.
@@ -38,16 +39,21 @@ pub(super) struct Tree {
     deadline: Option<u64>,
     /// After hanging up and after terminating, in nanoseconds.
     graces: [u64; 2],
+    /// There may be shells, which ignore SIGTERM while they are interactive, and miss a SIGHUP that
+    /// comes just before they wait for a key.
+    has_terminal: bool,
 }
 
 impl Tree {
-    pub(super) fn new(leader: Pid, hang_up_grace_ms: u64, terminate_grace_ms: u64) -> Self {
+    pub(super) fn new(leader: Pid, spec: &KeeperSpec) -> Self {
+        let graces = [spec.hang_up_grace_ms, spec.terminate_grace_ms];
         Self {
             keeper: std::process::id() as i32,
             leader: Some(leader),
             stage: Stage::Calm,
             deadline: None,
-            graces: [hang_up_grace_ms, terminate_grace_ms].map(|ms| ms.saturating_mul(1_000_000)),
+            graces: graces.map(|ms| ms.saturating_mul(1_000_000)),
+            has_terminal: matches!(spec.io, Io::Terminal(_)),
         }
     }
 
@@ -117,6 +123,9 @@ impl Tree {
                 self.graces[0]
             }
             Stage::Terminate => {
+                if self.has_terminal {
+                    self.signal_tree(Signal::HUP, true);
+                }
                 self.signal_tree(Signal::TERM, true);
                 self.graces[1]
             }

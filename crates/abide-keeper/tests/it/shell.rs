@@ -15,7 +15,7 @@ fn interactive() -> (Kept, KeeperClient, Told) {
     // Without colours, brackets around what is pasted, and such.
     spec.env.push(("TERM".to_owned(), "dumb".to_owned()));
     spec.env.push(("PS1".to_owned(), "next> ".to_owned()));
-    spec.hang_up_grace_ms = 3_600_000;
+    (spec.hang_up_grace_ms, spec.terminate_grace_ms) = (500, 3_600_000);
     let kept = Kept::launch(&spec);
     let client = kept.connect();
     let mut told = Told::default();
@@ -103,8 +103,9 @@ fn an_end_is_known_though_the_terminal_is_held_open() {
         eventually("the exit is recorded", || {
             abide_keeper::exit_record(&kept.dir).is_some_and(|told| told == exit)
         });
-        // What is left goes on to write, and to be journalled.
+        // What is left goes on to write, and to be journalled, also for who comes later.
         assert!(!kept.is_empty());
+        let client = kept.connect();
         fs::write(&fifo, "still here\n").unwrap();
         told.until_closed(&client);
         assert_eq!(told.output.len() as u64, at + 12);
@@ -194,6 +195,23 @@ fn a_stop_hangs_a_shell_up() {
     wait_for_end(&client);
     // An interactive shell ignores SIGTERM and would have to be killed.
     assert_eq!(kept.exit().signal, Some(libc::SIGHUP));
+}
+
+/// A shell may miss the first one, and ignores SIGTERM.
+#[test]
+fn a_stop_hangs_up_twice_on_a_terminal() {
+    let script = "trap 'echo hung up; trap \"exit 6\" HUP' HUP; trap '' TERM; echo ready; \
+                  while :; do read line; done";
+    let mut spec = shell_on_terminal(script);
+    spec.terminate_grace_ms = 3_600_000;
+    let kept = Kept::launch(&spec);
+    let client = kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready\r\n");
+    client.stop().unwrap();
+    told.until_closed(&client);
+    assert_eq!(told.text(), "ready\r\nhung up\r\n");
+    assert_eq!(told.exited.unwrap().1.code, Some(6));
 }
 
 /// Whoever closes all of its terminal may open it again.
