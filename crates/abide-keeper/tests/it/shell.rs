@@ -26,24 +26,25 @@ fn interactive() -> (Kept, KeeperClient, Told) {
 #[test]
 fn jobs_are_interrupted_stopped_and_continued() {
     let (_kept, mut client, mut told) = interactive();
-    let program = "sh -c 'echo begun; exec sleep 1000'\r";
-    told.typing(&mut client, program.as_bytes());
+    told.typing(&mut client, b"sh -c 'echo begun; exec sleep 1000'\r");
     told.until_printed(&client, "\nbegun\r\n");
     told.typing(&mut client, b"\x03");
     told.until_printed(&client, "^C\r\nnext> ");
     told.typing(&mut client, b"echo code $?\r");
     told.until_printed(&client, "\ncode 130\r\n");
 
-    let before = told.output.len();
-    told.typing(&mut client, program.as_bytes());
-    told.until(&client, |told| {
-        told.text()[before..].contains("\nbegun\r\n")
-    });
+    // The shell names a job that it continues before the job has the terminal.
+    let job = b"sh -c 'trap \"echo resumed\" CONT; echo started; while :; do read line; done'\r";
+    told.typing(&mut client, job);
+    told.until_printed(&client, "\nstarted\r\n");
     told.typing(&mut client, b"\x1a");
     told.until_printed(&client, "Stopped");
     told.typing(&mut client, b"jobs -s | wc -l; fg\r");
     told.until_printed(&client, "\n1\r\nsh -c");
+    told.until_printed(&client, "\nresumed\r\n");
+    let before = told.output.len();
     told.typing(&mut client, b"\x03");
+    told.until(&client, |told| told.text()[before..].contains("next> "));
     told.typing(&mut client, b"echo again $?\r");
     told.until_printed(&client, "\nagain 130\r\n");
     told.typing(&mut client, b"exit 9\r");
