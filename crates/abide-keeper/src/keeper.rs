@@ -354,7 +354,7 @@ impl Keeper {
             token::STDERR => self.outputs[1].notice(flags),
             token::TERMINAL_ROOM => {
                 if let Some(terminal) = &mut self.terminal {
-                    terminal.notice_room(&self.epoll);
+                    terminal.notice_room(flags, &self.epoll);
                 }
             }
             place => {

@@ -35,7 +35,8 @@ enum Room {
     Some,
     /// An event will tell when it does.
     Awaited,
-    /// Nobody has the terminal open. Whoever opens it again and reads will write something too.
+    /// Nobody has the terminal open, and the kernel says so. Whoever opens it again will write
+    /// something.
     Nobody,
 }
 
@@ -92,10 +93,13 @@ impl Terminal {
         self.queue.len() < before
     }
 
-    /// There is room, or nobody has it open any more.
-    pub(super) fn notice_room(&mut self, epoll: &OwnedFd) {
-        let _ = epoll::delete(epoll, &self.fd);
-        self.room = Room::Some;
+    /// There is room, or the last who had it open has closed it. The kernel does not refuse input
+    /// then, it only takes no more until somebody opens it again and reads.
+    pub(super) fn notice_room(&mut self, flags: EventFlags, epoll: &OwnedFd) {
+        if flags.contains(EventFlags::OUT) {
+            let _ = epoll::delete(epoll, &self.fd);
+            self.room = Room::Some;
+        }
     }
 
     /// Something was written to it, or the last who had it open has closed it.

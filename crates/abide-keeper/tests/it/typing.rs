@@ -1,6 +1,7 @@
 //! What is typed arrives, whole and in order, and holds nobody up.
 
 use std::fs;
+use std::process::Command;
 
 use abide_keeper::{INPUT_WINDOW, WindowSize};
 
@@ -132,6 +133,51 @@ fn a_program_that_does_not_read_can_be_stopped() {
     client.stop().unwrap();
     told.until_closed(&client);
     assert!(deaf.kept.is_empty());
+}
+
+/// Processor time of a process so far, in hundredths of a second.
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_ascii_whitespace();
+    let times = fields
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap());
+    times.sum()
+}
+
+/// Neither while the program does not read nor when nobody has the terminal open any more.
+#[test]
+fn input_that_nobody_takes_costs_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let fifo = home.path().join("fifo");
+    let script = format!(
+        "stty raw -echo; mkfifo {0}; trap '' HUP; sleep 1000 < /dev/null > /dev/null 2>&1 & \
+         echo ready; cat {0}; exit 4",
+        fifo.display(),
+    );
+    let kept = Kept::launch(&shell_on_terminal(&script));
+    let mut client = kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    let paste = paste(INPUT_WINDOW as u64 * 2);
+    let mut sent = 0;
+    while client.credit().unwritten() < INPUT_WINDOW as u64 {
+        sent += client.input(&paste[sent..]).unwrap();
+    }
+    let keeper = client.identity().keeper.pid;
+    // While others are at work for a while.
+    let used = || {
+        let (before, script) = (ticks(keeper), "seq 1 3000000 | cksum");
+        let worked = Command::new("sh").args(["-c", script]).output().unwrap();
+        assert!(worked.status.success());
+        ticks(keeper) - before
+    };
+    assert!(used() < 3);
+    fs::write(&fifo, "").unwrap();
+    told.until(&client, |told| told.exited.is_some());
+    assert!(used() < 3);
+    assert!(client.credit().unwritten() > 0);
 }
 
 #[test]
