@@ -25,24 +25,41 @@ impl JournalReader {
     /// # Errors
     /// [`ReadError::Expired`] when that entry has left the ring.
     pub fn window_size_at(&self, seq: u64) -> Result<Option<WindowSize>, ReadError> {
-        // Before the entries: the writer sets it when the change is among them.
+        // The header is read before the entries and set after them, so a change that it does not
+        // tell is among the entries, or is the newest of all, right before `seq`.
         let newest = self.window_size();
-        let (mut cursor, mut buf) = (seq, Vec::new());
-        loop {
-            buf.clear();
-            let keep = |tag| if tag == Tag::Lifecycle { u32::MAX } else { 0 };
-            match self.next_ending(&mut cursor, &mut buf, keep) {
-                Ok(None) => return Ok(newest),
-                Ok(Some(record)) if record.tag == Tag::Lifecycle => {
-                    if let Ok(Lifecycle::Resized { before, .. }) = serde_json::from_slice(&buf) {
-                        return Ok(Some(before));
-                    }
-                }
-                Ok(Some(_)) => {}
-                Err(ReadError::Damaged { seq }) => cursor = seq + 1,
+        let mut buf = Vec::new();
+        if let Some(before) = seq.checked_sub(1)
+            && let Ok(Some((_, size))) = self.change_of_size(before, &mut buf)
+        {
+            return Ok(Some(size));
+        }
+        for seq in seq..self.head_seq() {
+            match self.change_of_size(seq, &mut buf) {
+                Ok(Some((before, _))) => return Ok(Some(before)),
+                Ok(None) | Err(ReadError::Damaged { .. }) => {}
                 Err(expired @ ReadError::Expired { .. }) => return Err(expired),
             }
         }
+        Ok(newest)
+    }
+
+    /// The sizes before and after, if the entry `seq` is a change of size.
+    fn change_of_size(
+        &self,
+        seq: u64,
+        buf: &mut Vec<u8>,
+    ) -> Result<Option<(WindowSize, WindowSize)>, ReadError> {
+        buf.clear();
+        let keep = |tag| if tag == Tag::Lifecycle { u32::MAX } else { 0 };
+        let record = self.read_entry(seq, buf, keep)?;
+        if record.tag != Tag::Lifecycle {
+            return Ok(None);
+        }
+        Ok(match serde_json::from_slice(buf) {
+            Ok(Lifecycle::Resized { before, size }) => Some((before, size)),
+            _ => None,
+        })
     }
 
     /// Bytes of input that the terminal has taken.
