@@ -42,7 +42,7 @@ const TO_RUN: [Package; 3] = [
     },
 ];
 
-const TO_TEST: [Package; 3] = [
+const TO_TEST: [Package; 4] = [
     Package {
         purpose: "git",
         present: || find("git").is_some(),
@@ -52,6 +52,11 @@ const TO_TEST: [Package; 3] = [
         purpose: "a C++ compiler, for libFuzzer",
         present: || find("c++").is_some(),
         apt: &["g++"],
+    },
+    Package {
+        purpose: "npm, for what the screen is compared with",
+        present: || find("npm").is_some(),
+        apt: &["npm"],
     },
     Package {
         purpose: "virtual environments for Python",
@@ -78,6 +83,7 @@ pub(crate) fn for_testing(repository: &Repository) -> Result<()> {
     // Where crates/abide/tests/it/api/libraries.rs looks for it.
     let home = repository.target()?.join("tools/libraries");
     venv::install(&home, &LIBRARIES, &LIBRARIES)?;
+    xterm(repository)?;
     println!("everything needed is here");
     Ok(())
 }
@@ -99,6 +105,19 @@ pub(crate) fn deny(repository: &Repository) -> Result<PathBuf> {
         .context("the target directory's path is not UTF-8")?;
     install(repository, "cargo-deny", DENY, &["--root", root])?;
     Ok(ours)
+}
+
+/// xterm.js without a window, where the tests of the screen look for it.
+fn xterm(repository: &Repository) -> Result<()> {
+    let home = repository.root().join("crates/abide-terminal/tests/xterm");
+    if home.join("node_modules/@xterm/headless").is_dir() {
+        return Ok(());
+    }
+    println!("Installing xterm.js for the tests of the screen.");
+    Command::new("npm")
+        .arguments(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .directory(&home)
+        .run()
 }
 
 fn nextest(repository: &Repository) -> Result<()> {
