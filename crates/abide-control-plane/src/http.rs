@@ -12,6 +12,7 @@ mod sessions;
 mod steps;
 mod system;
 mod telemetry;
+mod terminals;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ type App = Arc<ControlPlane>;
         (name = "steps", description = "Code to run in a session's interpreter"),
         (name = "jobs", description = "Code to run once, in a session of its own"),
         (name = "output", description = "What steps and sessions wrote, byte for byte"),
+        (name = "terminals", description = "Programs on a terminal, and whoever looks at them"),
         (name = "events", description = "What changed, in order, as a list or as it happens"),
         (name = "agents", description = "Who sessions belong to"),
         (name = "system", description = "Health, status, metrics, shutdown"),
@@ -61,6 +63,7 @@ fn routes() -> (Router<App>, Router<App>, utoipa::openapi::OpenApi) {
         .merge(steps::router())
         .merge(jobs::router())
         .merge(output::router())
+        .merge(terminals::router())
         .merge(agents::router())
         .merge(events::router())
         .merge(system::guarded())

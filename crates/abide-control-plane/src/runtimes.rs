@@ -9,10 +9,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use abide_model::{
-    Exit, NewStep, Problem, ProblemCode, Session, SessionId, StepId, Timestamp, WorkerId, Workspace,
+    Exit, NewStep, Problem, ProblemCode, Session, SessionId, StepId, TerminalSpec, Timestamp,
+    WorkerId, Workspace,
 };
 use abide_session_agent::{
-    Acceptance, AgentCounts, OutputReader, Refusal, RunHandle, StreamFilter,
+    Acceptance, AgentCounts, OutputReader, Refusal, RunHandle, StreamFilter, TerminalHandle,
 };
 use abide_store::StoreError;
 use tokio::sync::Mutex;
@@ -135,6 +136,19 @@ pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
         session: SessionId,
         wanted: Wanted,
     ) -> Answer<'_, Outcome<Option<OutputReader>>>;
+
+    /// Starts a program on a terminal in the session's workspace. Recorded before it runs.
+    fn start_terminal<'a>(
+        &'a self,
+        session: &'a Session,
+        spec: TerminalSpec,
+    ) -> Answer<'a, Outcome<TerminalHandle>>;
+
+    /// A terminal of this host, whether its program lives or has ended.
+    fn terminal(&self, worker: WorkerId) -> Option<TerminalHandle>;
+
+    /// Ends a terminal's whole process tree, and removes what it left on disk.
+    fn end_terminal(&self, worker: WorkerId) -> Answer<'_, ()>;
 
     /// Counts for status and metrics.
     fn counts(&self) -> AgentCounts;

@@ -4,6 +4,7 @@ mod agents;
 mod jobs;
 mod sessions;
 mod steps;
+mod terminals;
 
 use std::sync::Arc;
 

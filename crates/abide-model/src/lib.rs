@@ -17,6 +17,7 @@ mod runtime;
 mod server;
 mod session;
 mod step;
+mod terminal;
 mod timestamp;
 mod worker;
 
@@ -42,8 +43,12 @@ pub use step::{
     MimeBundle, NewStep, OutputView, Step, StepError, StepFilter, StepOutcome, StepResult,
     StepStatus, SubmitStep, VIEW_HEAD_BYTES, VIEW_TAIL_BYTES,
 };
+pub use terminal::{
+    ACK_WINDOW, FromTerminal, TERMINAL_FRAME_HEAD, TerminalFrame, TerminalSpec, TerminalState,
+    ToTerminal,
+};
 pub use timestamp::Timestamp;
-pub use worker::{Exit, NewWorker, Worker, WorkerKind, WorkerState};
+pub use worker::{Exit, NewWorker, SizePolicy, ViewerRole, Worker, WorkerKind, WorkerState};
 
 /// A closed set that is spelled the same in JSON, in the database and in a query string.
 ///

@@ -63,6 +63,8 @@ problem_codes! {
     SessionActive = "session_active", 409, "", false;
     /// The session is paused or completed and takes no steps.
     SessionNotActive = "session_not_active", 409, "", false;
+    /// The worker has ended, and nothing of it is left to look at.
+    WorkerGone = "worker_gone", 410, "", false;
     /// The session's `expires_at` has passed.
     SessionExpired = "session_expired", 410, "", false;
     /// The bytes asked for have left the journal.

@@ -1,5 +1,7 @@
 //! The workers of one host.
 
+mod terminals;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use abide_model::{NewStep, Runtime, SessionId, WorkerId};
 use parking_lot::Mutex;
 use tracing::warn;
 
+pub use self::terminals::TerminalFailed;
+use self::terminals::Terminals;
 use crate::config::AgentConfig;
 use crate::output::{JournalOutput, OutputReader, StreamFilter};
 use crate::pool::{IdleInterpreter, LaunchFailed, Pool};
@@ -39,6 +43,7 @@ pub struct SessionAgent {
     python: Arc<Pool>,
     node: Arc<Pool>,
     workers: Workers,
+    terminals: Terminals,
 }
 
 impl SessionAgent {
@@ -50,6 +55,7 @@ impl SessionAgent {
         Ok(Self {
             python: Arc::new(Pool::new(Runtime::Python, Arc::clone(&config))),
             node: Arc::new(Pool::new(Runtime::Node, Arc::clone(&config))),
+            terminals: Terminals::new()?,
             config,
             tasks,
             workers: Mutex::default(),
@@ -213,7 +219,7 @@ impl SessionAgent {
         }
     }
 
-    /// Stops every worker, all at once.
+    /// Stops every worker, terminals included, all at once.
     pub async fn end_all(&self, reason: &str) {
         let handles: Vec<_> = self
             .workers
@@ -226,6 +232,13 @@ impl SessionAgent {
             let (reason, done) = (reason.to_owned(), done.clone());
             self.tasks.spawn("end worker", async move {
                 handle.stop(&reason).await;
+                drop(done);
+            });
+        }
+        for terminal in self.all_terminals() {
+            let done = done.clone();
+            self.tasks.spawn("end terminal", async move {
+                terminal.stop().await;
                 drop(done);
             });
         }

@@ -20,16 +20,19 @@ pub mod crash_points;
 mod host;
 pub mod http;
 mod ledger;
+mod link;
 pub mod metrics;
 mod output;
 mod pool;
 mod recorder;
 mod schedule;
 mod tasks;
+mod terminal;
 mod wakeup;
 mod worker;
 
-pub use agent::{Adoption, AgentCounts, SessionAgent};
+pub use abide_keeper::WindowSize;
+pub use agent::{Adoption, AgentCounts, SessionAgent, TerminalFailed};
 pub use config::AgentConfig;
 pub use host::{
     Credentials, HostConfig, HostedOutput, HostedStep, Outcome, SessionHost, StepState,
@@ -39,4 +42,7 @@ pub use output::{OutputChunk, OutputReader, StreamFilter};
 pub use pool::{IdleInterpreter, LaunchFailed};
 pub use recorder::{RecordFailed, Recorder, Recording};
 pub use tasks::Tasks;
+pub use terminal::{
+    NewTerminal, Snapshot, TerminalGone, TerminalHandle, View, Viewer, Visit, described,
+};
 pub use worker::{Acceptance, Ended, LEFT_NOTHING, Peek, Phase, Refusal, RunHandle, WorkerHandle};

@@ -256,7 +256,7 @@ fn start_keeper(
     KeeperClient::connect(dir).map_err(with_causes)
 }
 
-fn limits(config: &AgentConfig) -> Vec<Limit> {
+pub(crate) fn limits(config: &AgentConfig) -> Vec<Limit> {
     let open_files = config.open_files.map(|soft| Limit {
         resource: LimitedResource::OpenFiles,
         soft: Some(soft),
@@ -305,7 +305,7 @@ async fn ready(idle: &mut IdleInterpreter) -> Result<(), String> {
     }
 }
 
-fn with_causes(error: impl std::error::Error) -> String {
+pub(crate) fn with_causes(error: impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -2,7 +2,6 @@
 
 mod alarm;
 mod last_words;
-mod link;
 mod records;
 mod task;
 

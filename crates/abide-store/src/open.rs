@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_jobs.sql"),
     include_str!("../migrations/0005_session_expiry.sql"),
     include_str!("../migrations/0006_runs.sql"),
+    include_str!("../migrations/0007_terminals.sql"),
 ];
 
 /// The schema version this program writes.

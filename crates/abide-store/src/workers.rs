@@ -14,7 +14,7 @@ use crate::writer::Change;
 use crate::{Store, StoreError, rows};
 
 const COLUMNS: &str =
-    "id, session_id, kind, runtime, state, generation, exit, created_at, ended_at";
+    "id, session_id, kind, runtime, state, generation, exit, created_at, ended_at, terminal";
 
 impl Store {
     /// Records a worker that a session was given, one generation after the session's last of
@@ -34,7 +34,7 @@ impl Store {
         self.write("restart a worker", move |change| {
             let worker = assign(change, new)?;
             let path = (SessionStatus::Crashed, SessionStatus::Active);
-            sessions::shift(change, new.session_id, path, "restarted")?;
+            sessions::shift(change, worker.session_id, path, "restarted")?;
             Ok(worker)
         })
         .await
@@ -146,6 +146,7 @@ fn assign(change: &Change<'_>, new: NewWorker) -> Result<Worker, Failure> {
         session_id: new.session_id,
         kind: new.kind,
         runtime: new.runtime,
+        terminal: new.terminal,
         state: WorkerState::Running,
         generation: generation(change, new.session_id, new.kind)? + 1,
         exit: None,
@@ -153,16 +154,18 @@ fn assign(change: &Change<'_>, new: NewWorker) -> Result<Worker, Failure> {
         ended_at: None,
     };
     change.execute(
-        "INSERT INTO workers (id, session_id, kind, runtime, state, generation, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO workers \
+         (id, session_id, kind, runtime, state, generation, created_at, terminal) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             worker.id.0,
             worker.session_id.0,
             worker.kind.as_str(),
-            worker.runtime.as_str(),
+            worker.runtime.map_or("", Runtime::as_str),
             worker.state.as_str(),
             worker.generation,
             worker.created_at.as_micros(),
+            rows::json_text(worker.terminal.as_ref())?,
         ],
     )?;
 
@@ -170,7 +173,8 @@ fn assign(change: &Change<'_>, new: NewWorker) -> Result<Worker, Failure> {
     struct Payload {
         worker_id: WorkerId,
         kind: WorkerKind,
-        runtime: Runtime,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        runtime: Option<Runtime>,
         generation: i64,
     }
     let payload = Payload {
@@ -240,7 +244,8 @@ fn worker(row: &Row<'_>) -> rusqlite::Result<Worker> {
         id: WorkerId(row.get(0)?),
         session_id: SessionId(row.get(1)?),
         kind: rows::member(row, 2, WorkerKind::parse)?,
-        runtime: rows::member(row, 3, Runtime::parse)?,
+        runtime: Runtime::parse(&row.get::<_, String>(3)?),
+        terminal: rows::json(row, 9)?,
         state: rows::member(row, 4, WorkerState::parse)?,
         generation: row.get(5)?,
         exit: rows::json(row, 6)?,

@@ -1,4 +1,6 @@
-//! Interpreters of this process's session agent.
+//! Interpreters and terminals of this process's session agent.
+
+mod terminals;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -6,11 +8,11 @@ use std::sync::Arc;
 
 use abide_model::{
     Exit, FieldError, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId,
-    StepOutcome, WorkerId, WorkerKind, Workspace, WorkspaceKind,
+    StepOutcome, TerminalSpec, WorkerId, Workspace, WorkspaceKind,
 };
 use abide_session_agent::{
     Acceptance, Adoption, AgentCounts, LEFT_NOTHING, OutputReader, Recorder, Refusal, RunHandle,
-    SessionAgent, StreamFilter, WorkerHandle,
+    SessionAgent, StreamFilter, TerminalHandle, WorkerHandle,
 };
 use abide_store::{Store, StoreError};
 use tracing::{info, warn};
@@ -60,26 +62,13 @@ impl LocalRuntimes {
                 format!("{limit} interpreters are running, which is the limit (max_live)"),
             ));
         }
-        let workspace = PathBuf::from(&session.workspace.path);
-        if session.workspace.kind == WorkspaceKind::Scratch {
-            make_private_dir(&workspace).map_err(|error| {
-                unavailable(format!(
-                    "cannot make the workspace {}: {error}",
-                    workspace.display()
-                ))
-            })?;
-        }
+        let workspace = workspace_dir(session)?;
         let idle = self
             .agent
             .take(session.runtime)
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        let new = NewWorker {
-            id: idle.id,
-            session_id: session.id,
-            kind: WorkerKind::Interpreter,
-            runtime: session.runtime,
-        };
+        let new = NewWorker::interpreter(idle.id, session.id, session.runtime);
         // Recorded first: a worker that no record names is ended at the next start.
         let recorded = if fresh {
             self.store.restart_worker(new).await
@@ -122,10 +111,14 @@ impl LocalRuntimes {
             let Some(session) = self.store.session(worker.session_id).await? else {
                 continue;
             };
+            let Some(runtime) = worker.runtime else {
+                self.adopt_terminal(&worker).await?;
+                continue;
+            };
             let adoption = Adoption {
                 worker: worker.id,
                 session: session.id,
-                runtime: worker.runtime,
+                runtime,
                 workspace: session.workspace.path.into(),
                 unfinished: unfinished.remove(&session.id).unwrap_or_default(),
             };
@@ -168,6 +161,9 @@ impl LocalRuntimes {
     async fn delete(&self, session: &Session, workers: &[WorkerId]) {
         let _lock = self.locks.lock(session.id).await;
         self.agent.end(session.id, "the session was deleted").await;
+        for terminal in self.agent.terminals(session.id) {
+            self.agent.end_terminal(terminal.id()).await;
+        }
         for worker in workers {
             self.agent.remove(*worker);
         }
@@ -325,6 +321,22 @@ impl Runtimes for LocalRuntimes {
         Box::pin(self.output(session, wanted))
     }
 
+    fn start_terminal<'a>(
+        &'a self,
+        session: &'a Session,
+        spec: TerminalSpec,
+    ) -> Answer<'a, Outcome<TerminalHandle>> {
+        Box::pin(self.start_terminal(session, spec))
+    }
+
+    fn terminal(&self, worker: WorkerId) -> Option<TerminalHandle> {
+        self.agent.terminal(worker)
+    }
+
+    fn end_terminal(&self, worker: WorkerId) -> Answer<'_, ()> {
+        Box::pin(self.agent.end_terminal(worker))
+    }
+
     fn counts(&self) -> AgentCounts {
         self.agent.counts()
     }
@@ -348,6 +360,20 @@ fn interpreter(session: SessionId, worker: &WorkerHandle) -> Interpreter {
         caught_up: worker.has_caught_up(),
         accepting: Arc::clone(&worker.accepting),
     }
+}
+
+/// The session's directory, which is made if it is one of ours.
+fn workspace_dir(session: &Session) -> Outcome<PathBuf> {
+    let workspace = PathBuf::from(&session.workspace.path);
+    if session.workspace.kind == WorkspaceKind::Scratch {
+        make_private_dir(&workspace).map_err(|error| {
+            unavailable(format!(
+                "cannot make the workspace {}: {error}",
+                workspace.display()
+            ))
+        })?;
+    }
+    Ok(workspace)
 }
 
 fn unavailable(message: String) -> Problem {

@@ -17,9 +17,12 @@ use std::sync::Arc;
 
 use abide_data_plane::client::DataPlaneClient;
 use abide_model::{
-    FieldError, NewStep, Problem, Session, SessionId, StepId, WorkerId, Workspace, WorkspaceKind,
+    FieldError, NewStep, Problem, ProblemCode, Session, SessionId, StepId, TerminalSpec, WorkerId,
+    Workspace, WorkspaceKind,
 };
-use abide_session_agent::{Acceptance, AgentCounts, OutputReader, RunHandle, Tasks};
+use abide_session_agent::{
+    Acceptance, AgentCounts, OutputReader, RunHandle, Tasks, TerminalHandle,
+};
 use abide_store::{Store, StoreError};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
@@ -234,6 +237,26 @@ impl Runtimes for RemoteRuntimes {
         wanted: Wanted,
     ) -> Answer<'_, Outcome<Option<OutputReader>>> {
         Box::pin(self.0.output(session, wanted))
+    }
+
+    fn start_terminal<'a>(
+        &'a self,
+        _session: &'a Session,
+        _spec: TerminalSpec,
+    ) -> Answer<'a, Outcome<TerminalHandle>> {
+        let problem = Problem::new(
+            ProblemCode::RuntimeUnavailable,
+            "terminals are not built yet where sessions run behind a data plane; `abide up` has them",
+        );
+        Box::pin(std::future::ready(Err(problem)))
+    }
+
+    fn terminal(&self, _worker: WorkerId) -> Option<TerminalHandle> {
+        None
+    }
+
+    fn end_terminal(&self, _worker: WorkerId) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn counts(&self) -> AgentCounts {

@@ -20,10 +20,10 @@ use uuid::Uuid;
 use recordings::Recordings;
 
 use super::alarm::Alarm;
-use super::link::Link;
 use super::records::{Entry, Finished, Frame, Frames};
 use super::{Acceptance, Command, Peek, Phase, Shared, WorkerSetup};
 use crate::crash_points;
+use crate::link::Link;
 use crate::output::TapStarter;
 use crate::recorder::Recorder;
 use crate::schedule::{Schedule, StopAction};
@@ -472,7 +472,7 @@ impl WorkerTask {
 /// Until the journal has more, the keeper is gone, or queued bytes can be written.
 async fn wait_for(link: &mut Option<Link>, journal: &abide_keeper::JournalReader, next: u64) {
     match link {
-        Some(link) => link.wait(journal, next).await,
+        Some(link) => link.wait(journal, next, false).await,
         None => std::future::pending().await,
     }
 }

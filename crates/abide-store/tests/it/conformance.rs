@@ -50,6 +50,7 @@ macro_rules! for_each_conformance_test {
                 unfinished_come_in_order_with_input,
                 lists_page_by_sequence;
             workers:
+                a_terminal_is_no_interpreter,
                 generations_grow,
                 conflicts_are_named,
                 exit_is_recorded_once,

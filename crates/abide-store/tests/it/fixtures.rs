@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use abide_model::{
     Agent, AgentId, Event, JsonObject, NewAgent, NewSession, NewStep, NewWorker, OutputView,
-    Runtime, Session, SessionId, StepId, StepOutcome, StepStatus, Timestamp, WorkerId, WorkerKind,
-    Workspace, WorkspaceKind,
+    Runtime, Session, SessionId, StepId, StepOutcome, StepStatus, Timestamp, WorkerId, Workspace,
+    WorkspaceKind,
 };
 use abide_store::{EventFilter, Store, StoreError, StoreOptions};
 use serde_json::Value;
@@ -138,12 +138,7 @@ pub(crate) async fn finish(
 }
 
 pub(crate) fn new_worker(session_id: SessionId) -> NewWorker {
-    NewWorker {
-        id: WorkerId::new(),
-        session_id,
-        kind: WorkerKind::Interpreter,
-        runtime: Runtime::Python,
-    }
+    NewWorker::interpreter(WorkerId::new(), session_id, Runtime::Python)
 }
 
 /// An agent to own sessions.

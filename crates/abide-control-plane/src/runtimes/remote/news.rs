@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_data_plane::client::{RemoteSession, mismatch};
-use abide_model::{
-    NewWorker, Problem, ProblemCode, RouteStatus, SessionId, SessionNews, WorkerKind,
-};
+use abide_model::{NewWorker, Problem, ProblemCode, RouteStatus, SessionId, SessionNews};
 use abide_store::StoreError;
 use tracing::{info, warn};
 
@@ -160,12 +158,7 @@ impl Remote {
                 let Ok(Some(session)) = self.config.store.session(known.session).await else {
                     return;
                 };
-                let new = NewWorker {
-                    id: worker,
-                    session_id: known.session,
-                    kind: WorkerKind::Interpreter,
-                    runtime: session.runtime,
-                };
+                let new = NewWorker::interpreter(worker, known.session, session.runtime);
                 match self.config.store.restart_worker(new).await {
                     Ok(_) | Err(StoreError::IdTaken(_)) => {
                         self.renew(known.session, worker);

@@ -6,7 +6,7 @@ use abide_data_plane::CreateSession;
 use abide_data_plane::client::{RemoteSession, mismatch};
 use abide_model::{
     Exit, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId, Timestamp,
-    WorkerId, WorkerKind, WorkerState, WorkspaceKind,
+    WorkerId, WorkerState, WorkspaceKind,
 };
 use abide_session_agent::{AgentCounts, Phase, Recorder as _, Refusal};
 use abide_store::StoreError;
@@ -259,12 +259,7 @@ impl Remote {
             let ending = Ending::on_purpose(before.id, "restarted on request");
             self.record_ending(session.id, Some(ending)).await;
         }
-        let new = NewWorker {
-            id,
-            session_id: session.id,
-            kind: WorkerKind::Interpreter,
-            runtime: session.runtime,
-        };
+        let new = NewWorker::interpreter(id, session.id, session.runtime);
         let recorded = if fresh {
             store.restart_worker(new).await
         } else {

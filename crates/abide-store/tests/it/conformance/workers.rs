@@ -1,8 +1,8 @@
 //! Workers.
 
 use abide_model::{
-    Exit, Session, SessionChanges, SessionId, SessionStatus, Worker, WorkerId, WorkerKind,
-    WorkerState,
+    Exit, NewWorker, Session, SessionChanges, SessionId, SessionStatus, TerminalSpec, Worker,
+    WorkerId, WorkerKind, WorkerState,
 };
 use abide_store::{Store, StoreError};
 use serde_json::json;
@@ -15,6 +15,31 @@ fn killed() -> Exit {
         signal: Some(9),
         reason: "killed by signal 9".to_owned(),
     }
+}
+
+pub(crate) async fn a_terminal_is_no_interpreter(store: &Store) {
+    let session = session(store).await;
+    let interpreter = store.assign_worker(new_worker(session.id)).await.unwrap();
+    let spec = TerminalSpec {
+        name: Some("build".to_owned()),
+        command: vec!["make".to_owned(), "all".to_owned()],
+        cols: Some(120),
+        ..TerminalSpec::default()
+    };
+    let new = NewWorker::terminal(WorkerId::new(), session.id, spec.clone());
+    let terminal = store.assign_worker(new.clone()).await.unwrap();
+    let found = (terminal.kind, terminal.runtime, terminal.generation);
+    assert_eq!(found, (WorkerKind::Terminal, None, 1));
+    assert_eq!(terminal.terminal, Some(spec));
+    let payload = json!({"worker_id": new.id, "kind": "terminal", "generation": 1});
+    let about = ("session", session.id.0);
+    check_event(&last_event(store).await, "worker.started", about, payload);
+    assert_eq!(store.worker(new.id).await.unwrap(), Some(terminal));
+    // The session's interpreter is the one that it was, and stays so when the terminal ends.
+    assert!(store.worker_exited(new.id, killed()).await.unwrap());
+    let current = store.current_worker(session.id).await.unwrap();
+    assert_eq!(current, Some(interpreter));
+    assert_eq!(status(store, &session).await, SessionStatus::Active);
 }
 
 async fn status(store: &Store, session: &Session) -> SessionStatus {
@@ -37,12 +62,13 @@ pub(crate) async fn generations_grow(store: &Store) {
     let session = session(store).await;
     assert_eq!(store.current_worker(session.id).await.unwrap(), None);
     let new = new_worker(session.id);
-    let first = store.assign_worker(new).await.unwrap();
+    let first = store.assign_worker(new.clone()).await.unwrap();
     let expected = Worker {
         id: new.id,
         session_id: session.id,
         kind: WorkerKind::Interpreter,
         runtime: new.runtime,
+        terminal: None,
         state: WorkerState::Running,
         generation: 1,
         exit: None,
@@ -88,8 +114,8 @@ pub(crate) async fn conflicts_are_named(store: &Store) {
     );
     let session = session(store).await;
     let new = new_worker(session.id);
-    store.assign_worker(new).await.unwrap();
-    let error = store.assign_worker(new).await.unwrap_err();
+    store.assign_worker(new.clone()).await.unwrap();
+    let error = store.assign_worker(new.clone()).await.unwrap_err();
     assert!(
         matches!(error, StoreError::IdTaken(id) if id == new.id.0),
         "{error}"

@@ -1,0 +1,196 @@
+//! Terminals: what is asked for, what is shown, and what goes over an attachment.
+//!
+//! An attachment is a WebSocket at `/sessions/{id}/workers/{worker_id}/attach`. Its query may have
+//! `role`, `cols`, `rows`, `resume_from` (the output offset up to which the viewer has everything)
+//! and `scrollback` (bytes of scrolled-off lines in a snapshot). Text messages are JSON:
+//! [`FromTerminal`] and [`ToTerminal`]. Binary messages are [`TerminalFrame`]s: bytes as the
+//! terminal's programs wrote them, or read them.
+//!
+//! ```text
+//! server   attached
+//!          snapshot, frame SNAPSHOT      unless it resumes: in place of everything seen so far
+//!          frame OUTPUT …  resize …      as it happens; a snapshot again for who was too slow
+//!          exit                          when the program that was started has ended
+//! client   frame INPUT, resize, ack      at any time
+//! ```
+//!
+//! Who sends `ack` is never sent more than [`ACK_WINDOW`] bytes beyond the offset it named last.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Exit, SizePolicy, ViewerRole, Worker, WorkerId};
+
+/// Bytes of output that are sent beyond the last acknowledged offset.
+pub const ACK_WINDOW: u64 = 512 * 1024;
+/// Length of a frame before its bytes.
+pub const TERMINAL_FRAME_HEAD: usize = 9;
+
+/// A terminal to be started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TerminalSpec {
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Program and arguments; a shell if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// A shell is to be a login shell.
+    #[serde(default)]
+    pub login: bool,
+    /// Columns before anybody looks at it; 80 if not given.
+    #[serde(default)]
+    pub cols: Option<u16>,
+    /// Rows before anybody looks at it; 24 if not given.
+    #[serde(default)]
+    pub rows: Option<u16>,
+    /// Whose window it is as large as; `latest` if not given.
+    #[serde(default)]
+    pub size_policy: Option<SizePolicy>,
+}
+
+/// A terminal as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TerminalState {
+    /// The worker.
+    #[serde(flatten)]
+    pub worker: Worker,
+    /// Columns now.
+    pub cols: u16,
+    /// Rows now.
+    pub rows: u16,
+    /// The title that its program has set.
+    pub title: Option<String>,
+    /// How many are attached.
+    pub viewers: usize,
+    /// First output offset that can still be read.
+    pub output_start: u64,
+    /// Output offset after the last byte.
+    pub output_end: u64,
+}
+
+/// What the server says over an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromTerminal {
+    /// The first message.
+    Attached {
+        /// The terminal.
+        worker_id: WorkerId,
+        /// What the viewer may do.
+        role: ViewerRole,
+        /// Columns now.
+        cols: u16,
+        /// Rows now.
+        rows: u16,
+    },
+    /// A [`TerminalFrame::SNAPSHOT`] follows, drawn for this size.
+    Snapshot {
+        /// Output offset of what comes after it.
+        offset: u64,
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// The terminal has another size from here on.
+    Resize {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// The program that was started has ended. What it left running may write on.
+    Exit {
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// What a viewer says over an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToTerminal {
+    /// Its window has this size.
+    Resize {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// It has dealt with all output before this offset.
+    Ack {
+        /// Output offset.
+        offset: u64,
+    },
+}
+
+/// A binary message of an attachment: what it is (one byte), an output offset (eight bytes, most
+/// significant first), and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalFrame<'a> {
+    /// One of the constants.
+    pub kind: u8,
+    /// Output offset of the first byte; of what follows, for a snapshot; 0 for input.
+    pub offset: u64,
+    /// As they are.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> TerminalFrame<'a> {
+    /// What programs wrote.
+    pub const OUTPUT: u8 = 1;
+    /// What gives a terminal of the announced size the whole state.
+    pub const SNAPSHOT: u8 = 2;
+    /// What a viewer types.
+    pub const INPUT: u8 = 3;
+
+    /// The message.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut message = Vec::with_capacity(TERMINAL_FRAME_HEAD + self.bytes.len());
+        message.push(self.kind);
+        message.extend_from_slice(&self.offset.to_be_bytes());
+        message.extend_from_slice(self.bytes);
+        message
+    }
+
+    /// The frame of a message; `None` if it is too short to be one.
+    pub fn decode(message: &'a [u8]) -> Option<Self> {
+        let (kind, rest) = message.split_first()?;
+        let (offset, bytes) = rest.split_first_chunk()?;
+        Some(Self {
+            kind: *kind,
+            offset: u64::from_be_bytes(*offset),
+            bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_what_they_were() {
+        let frame = TerminalFrame {
+            kind: TerminalFrame::OUTPUT,
+            offset: 0x0102_0304_0506_0708,
+            bytes: b"\x1b[m\xff",
+        };
+        let message = frame.encode();
+        assert_eq!(message, b"\x01\x01\x02\x03\x04\x05\x06\x07\x08\x1b[m\xff");
+        assert_eq!(TerminalFrame::decode(&message), Some(frame));
+        assert_eq!(TerminalFrame::decode(&message[..8]), None);
+    }
+
+    #[test]
+    fn messages_are_spelled_like_this() {
+        let said = ToTerminal::Ack { offset: 7 };
+        let text = r#"{"type":"ack","offset":7}"#;
+        assert_eq!(serde_json::to_string(&said).unwrap(), text);
+        assert_eq!(serde_json::from_str::<ToTerminal>(text).unwrap(), said);
+        let said = FromTerminal::Resize { cols: 80, rows: 24 };
+        let text = r#"{"type":"resize","cols":80,"rows":24}"#;
+        assert_eq!(serde_json::to_string(&said).unwrap(), text);
+    }
+}

@@ -1,0 +1,184 @@
+//! The terminals among the workers.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use abide_keeper::{Io, JournalReader, KeeperClient, KeeperSpec, Terminal, journal_path};
+use abide_model::{SessionId, SizePolicy, WorkerId};
+use parking_lot::Mutex;
+
+use super::SessionAgent;
+use crate::pool::{limits, with_causes};
+use crate::recorder::Recorder;
+use crate::terminal::{NewTerminal, Screens, TerminalHandle, TerminalSetup, shell, start};
+
+/// A shell says goodbye to what it started: it gets some time for that.
+const HANG_UP_GRACE_MS: u64 = 500;
+/// For the programs it started.
+const TERMINATE_GRACE_MS: u64 = 1000;
+
+/// A terminal that could not be started or taken over.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct TerminalFailed {
+    /// What went wrong, with the cause.
+    pub reason: String,
+}
+
+/// What the agent has of terminals.
+#[derive(Debug)]
+pub(super) struct Terminals {
+    screens: Screens,
+    known: Mutex<HashMap<WorkerId, TerminalHandle>>,
+}
+
+impl Terminals {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            screens: Screens::start()?,
+            known: Mutex::default(),
+        })
+    }
+}
+
+/// The keeper of the worker in `dir`, or what it has left.
+fn keeper(dir: &Path) -> Result<Result<KeeperClient, JournalReader>, String> {
+    match KeeperClient::connect(dir) {
+        Ok(keeper) => Ok(Ok(keeper)),
+        Err(error) => match JournalReader::open_after_crash(&journal_path(dir)) {
+            Ok(left) => Ok(Err(left)),
+            Err(_) => Err(with_causes(error)),
+        },
+    }
+}
+
+impl SessionAgent {
+    /// Starts a program on a terminal. Record its id as the session's before: one that no record
+    /// names is ended at the next start.
+    ///
+    /// # Errors
+    /// [`TerminalFailed`], for example if there is no such program.
+    pub async fn start_terminal(
+        &self,
+        new: NewTerminal,
+        recorder: Arc<dyn Recorder>,
+    ) -> Result<TerminalHandle, TerminalFailed> {
+        let (dir, config) = (self.dir(new.id), Arc::clone(&self.config));
+        let (id, session, policy) = (new.id, new.session, new.policy);
+        let started = tokio::task::spawn_blocking(move || {
+            let mut env = config.environment.clone();
+            env.push(("PWD".to_owned(), new.workspace.display().to_string()));
+            env.push(("ABIDE_SESSION_ID".to_owned(), new.session.to_string()));
+            let is_shell = new.command.is_empty();
+            let argv = if is_shell {
+                vec![shell(&env)]
+            } else {
+                new.command
+            };
+            let spec = KeeperSpec {
+                worker_id: new.id.0,
+                label: format!("terminal: {}", argv.join(" ")),
+                argv,
+                cwd: new.workspace,
+                env,
+                uid: None,
+                gid: None,
+                limits: limits(&config),
+                journal_bytes: config.journal_bytes,
+                hang_up_grace_ms: HANG_UP_GRACE_MS,
+                terminate_grace_ms: TERMINATE_GRACE_MS,
+                io: Io::Terminal(Terminal {
+                    size: new.size,
+                    login: new.login && is_shell,
+                }),
+            };
+            let launched = abide_keeper::launch(&config.keeper_exe, &["keeper"], &dir, &spec)
+                .map_err(with_causes)?;
+            launched.wait_ready().map_err(with_causes)?;
+            // A program may have ended by now, and its keeper with it.
+            Ok(TerminalSetup {
+                id,
+                session,
+                keeper: keeper(&dir)?,
+                dir,
+                policy,
+            })
+        });
+        let setup = started
+            .await
+            .map_err(|error| error.to_string())
+            .flatten()
+            .map_err(|reason| TerminalFailed { reason })?;
+        self.follow_terminal(setup, recorder)
+    }
+
+    /// Takes over a terminal that was started before the agent was, or what its keeper left.
+    ///
+    /// # Errors
+    /// [`TerminalFailed`] if nothing is there any more.
+    pub fn adopt_terminal(
+        &self,
+        id: WorkerId,
+        session: SessionId,
+        policy: SizePolicy,
+        recorder: Arc<dyn Recorder>,
+    ) -> Result<TerminalHandle, TerminalFailed> {
+        let dir = self.dir(id);
+        let keeper = keeper(&dir).map_err(|reason| TerminalFailed { reason })?;
+        let setup = TerminalSetup {
+            id,
+            session,
+            dir,
+            keeper,
+            policy,
+        };
+        self.follow_terminal(setup, recorder)
+    }
+
+    fn follow_terminal(
+        &self,
+        setup: TerminalSetup,
+        recorder: Arc<dyn Recorder>,
+    ) -> Result<TerminalHandle, TerminalFailed> {
+        let started = start(setup, &self.terminals.screens, recorder, &self.tasks);
+        let handle = started.map_err(|error| TerminalFailed {
+            reason: error.to_string(),
+        })?;
+        let mut known = self.terminals.known.lock();
+        known.insert(handle.id(), handle.clone());
+        Ok(handle)
+    }
+
+    /// A terminal, whether its program lives or has ended, if this agent has had it since it started.
+    pub fn terminal(&self, id: WorkerId) -> Option<TerminalHandle> {
+        self.terminals.known.lock().get(&id).cloned()
+    }
+
+    /// The terminals of a session.
+    pub fn terminals(&self, session: SessionId) -> Vec<TerminalHandle> {
+        let known = self.terminals.known.lock();
+        let of_session = known.values().filter(|it| it.session() == session);
+        of_session.cloned().collect()
+    }
+
+    /// Terminals of all sessions whose programs live.
+    pub fn live_terminals(&self) -> usize {
+        let known = self.terminals.known.lock();
+        let live = known.values().filter(|terminal| terminal.exit().is_none());
+        live.count()
+    }
+
+    pub(super) fn all_terminals(&self) -> Vec<TerminalHandle> {
+        self.terminals.known.lock().values().cloned().collect()
+    }
+
+    /// Stops a terminal, waits until that is recorded and forgets it; its files go, too.
+    pub async fn end_terminal(&self, id: WorkerId) {
+        let handle = self.terminals.known.lock().remove(&id);
+        if let Some(handle) = handle {
+            handle.stop().await;
+            self.remove(id);
+        }
+    }
+}

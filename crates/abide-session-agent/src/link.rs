@@ -1,0 +1,116 @@
+//! The connection to one keeper, as the task sees it.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
+use abide_keeper::{InputCredit, JournalReader, KeeperClient, Message};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::wakeup::Wakeup;
+
+/// Control socket, wake-up and process descriptor of one keeper.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Nonblocking. The keeper never writes, and that it has read is of interest only while
+    /// something waits to be sent: watched all the time, it would wake us for every message.
+    stream: UnixStream,
+    /// Watches the stream while it is full.
+    full: Option<AsyncFd<UnixStream>>,
+    wake: Wakeup,
+    process: Wakeup,
+    outbox: Vec<u8>,
+    sent: usize,
+    /// What may be sent to a terminal.
+    credit: InputCredit,
+    gone: bool,
+}
+
+impl Link {
+    pub(crate) fn new(client: KeeperClient) -> std::io::Result<Self> {
+        let parts = client.into_parts();
+        Ok(Self {
+            stream: parts.stream,
+            full: None,
+            wake: Wakeup::new(parts.wake)?,
+            process: Wakeup::new(parts.pidfd)?,
+            outbox: Vec::new(),
+            sent: 0,
+            credit: parts.input,
+            gone: false,
+        })
+    }
+
+    /// Adds a message to what [`Self::flush`] and [`Self::wait`] send.
+    pub(crate) fn queue(&mut self, message: Message<'_>) {
+        message.encode(&mut self.outbox);
+    }
+
+    /// Adds the beginning of `input` for the terminal, as much as may be sent now; returns how much
+    /// that is.
+    pub(crate) fn queue_input(&mut self, input: &[u8]) -> usize {
+        self.credit.encode(input, &mut self.outbox)
+    }
+
+    /// Sends what the socket takes without waiting.
+    pub(crate) fn flush(&mut self) {
+        while self.sent < self.outbox.len() {
+            match self.stream.write(&self.outbox[self.sent..]) {
+                Ok(written) => self.sent += written,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if self.full.is_none() {
+                        let stream = self.stream.try_clone();
+                        self.full = stream.and_then(watched).ok();
+                    }
+                    return;
+                }
+                // Its end is noticed through the process descriptor.
+                Err(_) => break,
+            }
+        }
+        self.full = None;
+        self.outbox.clear();
+        self.sent = 0;
+    }
+
+    pub(crate) const fn keeper_is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Until the journal has an entry at `next`, the keeper is gone, the socket takes more, or — if
+    /// there is `more_input` — the terminal does.
+    pub(crate) async fn wait(&mut self, journal: &JournalReader, next: u64, more_input: bool) {
+        if more_input && !self.credit.prepare_wait() {
+            return;
+        }
+        if !journal.prepare_sleep(next) {
+            return;
+        }
+        tokio::select! {
+            () = self.wake.counted() => {}
+            () = self.process.readable() => self.gone = true,
+            () = has_room(self.full.as_ref()) => self.flush(),
+        }
+        journal.cancel_sleep();
+    }
+}
+
+/// Until a stream that was full takes more.
+async fn has_room(full: Option<&AsyncFd<UnixStream>>) {
+    let Some(full) = full else {
+        return std::future::pending().await;
+    };
+    if let Ok(mut ready) = full.writable().await {
+        ready.clear_ready();
+    }
+}
+
+fn watched(stream: UnixStream) -> std::io::Result<AsyncFd<UnixStream>> {
+    #[expect(
+        deprecated,
+        reason = "the replacement is unsafe because other types than `UnixStream` could lie about \
+                  the descriptor they own"
+    )]
+    AsyncFd::with_interest(stream, Interest::WRITABLE)
+}

@@ -1,0 +1,300 @@
+//! Terminals: programs on a terminal under a keeper, their screens, and whoever looks at them.
+//!
+//! ```text
+//! keeper ──► journal ──► each viewer, at its own place
+//!                  └───► the screen, on a thread of its own, which lets the ring turn
+//! ```
+//!
+//! Nobody who looks can hold the program up; one who is too slow is moved forward to a snapshot. A
+//! snapshot and what follows it belong together: both are told by one place in the journal.
+
+mod screens;
+mod shell;
+mod size;
+mod task;
+mod viewer;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use abide_keeper::{JournalReader, KeeperClient, WindowSize};
+use abide_model::{Exit, SessionId, SizePolicy, ViewerRole, WorkerId};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::screens::Follower;
+pub(crate) use self::screens::Screens;
+pub(crate) use self::shell::shell;
+use self::size::Claim;
+pub use self::task::described;
+use self::task::{Command, TerminalTask};
+pub use self::viewer::{Snapshot, View, Viewer};
+use crate::link::Link;
+use crate::recorder::Recorder;
+use crate::tasks::Tasks;
+
+/// Lines that have scrolled off, kept per terminal, in bytes.
+const SCROLLBACK: usize = 1024 * 1024;
+
+/// A terminal to be started.
+#[derive(Debug, Clone)]
+pub struct NewTerminal {
+    /// Names its directory and keeper.
+    pub id: WorkerId,
+    /// Whose.
+    pub session: SessionId,
+    /// Program and arguments; empty for a shell.
+    pub command: Vec<String>,
+    /// A shell is to be a login shell.
+    pub login: bool,
+    /// Where it starts.
+    pub workspace: PathBuf,
+    /// Its size before anybody looks at it.
+    pub size: WindowSize,
+    /// Whose size it has when several look at it.
+    pub policy: SizePolicy,
+}
+
+/// One who comes to look.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit {
+    /// Whether it may type.
+    pub role: ViewerRole,
+    /// Its window.
+    pub size: Option<WindowSize>,
+    /// The output offset up to which it has seen everything.
+    pub resume_from: Option<u64>,
+    /// Most scrollback that a snapshot is to have, in bytes.
+    pub scrollback: usize,
+    /// The program waits for it, so that it sees every byte, however slow it is.
+    pub blocks: bool,
+}
+
+/// The terminal is gone, or nobody reads what is typed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the terminal is gone")]
+pub struct TerminalGone;
+
+/// What a terminal's task, viewers and handles share.
+#[derive(Debug)]
+struct Shared {
+    id: WorkerId,
+    session: SessionId,
+    dir: PathBuf,
+    journal: Arc<JournalReader>,
+    follower: Arc<Follower>,
+    /// Sequence number up to which there is something in the journal; ends with the task.
+    head: watch::Receiver<u64>,
+    exit: watch::Sender<Option<Exit>>,
+    inbox: mpsc::UnboundedSender<Command>,
+    policy: SizePolicy,
+    viewers: Mutex<Viewers>,
+}
+
+/// Who looks, in the order in which they came.
+#[derive(Debug, Default)]
+struct Viewers {
+    claims: BTreeMap<u64, Claim>,
+    next: u64,
+    /// Counts what viewers do.
+    clock: u64,
+    /// The size that was asked for last.
+    size: Option<WindowSize>,
+}
+
+/// Speaks to one terminal; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TerminalHandle {
+    shared: Arc<Shared>,
+}
+
+/// Everything a terminal's task needs.
+pub(crate) struct TerminalSetup {
+    pub(crate) id: WorkerId,
+    pub(crate) session: SessionId,
+    pub(crate) dir: PathBuf,
+    /// What its keeper left, if that is gone.
+    pub(crate) keeper: Result<KeeperClient, JournalReader>,
+    pub(crate) policy: SizePolicy,
+}
+
+/// Starts the owner task.
+pub(crate) fn start(
+    setup: TerminalSetup,
+    screens: &Screens,
+    recorder: Arc<dyn Recorder>,
+    tasks: &Tasks,
+) -> std::io::Result<TerminalHandle> {
+    let (journal, keeper) = match setup.keeper {
+        Ok(keeper) => (Arc::clone(keeper.journal()), Some(keeper)),
+        Err(left) => (Arc::new(left), None),
+    };
+    let follower = Follower::new(Arc::clone(&journal), setup.dir.clone(), SCROLLBACK);
+    let (inbox, commands) = mpsc::unbounded_channel();
+    let (head, announced) = watch::channel(0);
+    let shared = Arc::new(Shared {
+        id: setup.id,
+        session: setup.session,
+        dir: setup.dir,
+        journal,
+        follower: Arc::new(follower),
+        head: announced,
+        exit: watch::channel(None).0,
+        inbox,
+        policy: setup.policy,
+        viewers: Mutex::default(),
+    });
+    let link = keeper.map(Link::new).transpose()?;
+    let task = TerminalTask::new(
+        Arc::clone(&shared),
+        commands,
+        link,
+        screens.clone(),
+        recorder,
+        head,
+    );
+    tasks.spawn("terminal", task.run(tasks.stopping()));
+    Ok(TerminalHandle { shared })
+}
+
+impl TerminalHandle {
+    /// Which worker.
+    pub fn id(&self) -> WorkerId {
+        self.shared.id
+    }
+
+    /// Whose.
+    pub fn session(&self) -> SessionId {
+        self.shared.session
+    }
+
+    /// How the program that was started ended, once that is recorded.
+    pub fn exit(&self) -> Option<Exit> {
+        self.shared.exit.borrow().clone()
+    }
+
+    /// Its size now.
+    pub fn size(&self) -> Option<WindowSize> {
+        self.shared.journal.window_size()
+    }
+
+    /// The title that its program has set.
+    pub fn title(&self) -> Option<String> {
+        self.shared
+            .follower
+            .look(|screen| screen.title().map(str::to_owned))
+    }
+
+    /// The visible screen as text; with looks and links if `ansi`.
+    pub fn screen(&self, ansi: bool) -> String {
+        self.shared
+            .follower
+            .look(|screen| if ansi { screen.ansi() } else { screen.text() })
+    }
+
+    /// How many look at it.
+    pub fn viewers(&self) -> usize {
+        self.shared.viewers.lock().claims.len()
+    }
+
+    /// First output offset that is still there, and the one after the last byte.
+    pub fn output_range(&self) -> (u64, u64) {
+        let journal = &self.shared.journal;
+        (journal.earliest().output_offset, journal.output_end())
+    }
+
+    /// Begins to look.
+    pub fn attach(&self, visit: Visit) -> Viewer {
+        let id = self.shared.come(Claim {
+            role: visit.role,
+            size: visit.size,
+            active: 0,
+        });
+        Viewer::new(Arc::clone(&self.shared), id, &visit)
+    }
+
+    /// Types; answers once the keeper has it all, from where on the death of this process loses
+    /// nothing. A program that does not read makes it wait.
+    ///
+    /// # Errors
+    /// [`TerminalGone`]
+    pub async fn input(&self, bytes: Bytes) -> Result<(), TerminalGone> {
+        let (taken, is_taken) = oneshot::channel();
+        self.send(Command::Input { bytes, taken })?;
+        is_taken.await.map_err(|_| TerminalGone)
+    }
+
+    /// Changes the window of one who looks, and the terminal's size if it has the say.
+    pub fn resize(&self, viewer: u64, size: WindowSize) {
+        self.shared.claim(viewer, |claim| claim.size = Some(size));
+    }
+
+    /// One who looks did something: where the latest has the say, its size counts from now on.
+    pub fn is_active(&self, viewer: u64) {
+        self.shared.claim(viewer, |_| {});
+    }
+
+    /// Gives the terminal a size, whoever looks at it.
+    ///
+    /// # Errors
+    /// [`TerminalGone`]
+    pub fn set_size(&self, size: WindowSize) -> Result<(), TerminalGone> {
+        self.send(Command::Resize(size))
+    }
+
+    /// Ends the whole process tree and waits until that is recorded.
+    pub async fn stop(&self) {
+        self.shared.follower.release_all();
+        if self.send(Command::Stop).is_ok() {
+            let mut head = self.shared.head.clone();
+            // Until the task has ended, which it does when the keeper is gone.
+            while head.changed().await.is_ok() {}
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<(), TerminalGone> {
+        self.shared.inbox.send(command).map_err(|_| TerminalGone)
+    }
+}
+
+impl Shared {
+    fn come(&self, claim: Claim) -> u64 {
+        let mut viewers = self.viewers.lock();
+        let id = viewers.next;
+        viewers.next += 1;
+        viewers.clock += 1;
+        let active = viewers.clock;
+        viewers.claims.insert(id, Claim { active, ..claim });
+        self.settle_size(&mut viewers);
+        id
+    }
+
+    fn leave(&self, id: u64) {
+        let mut viewers = self.viewers.lock();
+        viewers.claims.remove(&id);
+        self.settle_size(&mut viewers);
+    }
+
+    fn claim(&self, id: u64, change: impl FnOnce(&mut Claim)) {
+        let mut viewers = self.viewers.lock();
+        viewers.clock += 1;
+        let active = viewers.clock;
+        if let Some(claim) = viewers.claims.get_mut(&id) {
+            claim.active = active;
+            change(claim);
+            self.settle_size(&mut viewers);
+        }
+    }
+
+    /// Asks for another size if whoever has the say wants one.
+    fn settle_size(&self, viewers: &mut Viewers) {
+        let wanted = size::wanted(self.policy, viewers.claims.values());
+        if let Some(size) = wanted.filter(|size| viewers.size != Some(*size)) {
+            viewers.size = Some(size);
+            // Gone with its size.
+            let _ = self.inbox.send(Command::Resize(size));
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What terminals survive: everything above their keepers.
+
+use abide_testkit::{processes_of_worker_dir, still_alive};
+use serde_json::json;
+
+use super::Terminal;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_byte_is_lost_or_doubled_over_kills_of_the_server() {
+    let mut terminal = Terminal::shell(&["journal_bytes=8MiB"]).await;
+    let mut viewer = terminal.attach("flow=block").await;
+    viewer.types("echo r'e'ady\n").await;
+    viewer.until("ready\r\n$ ").await;
+    let mut seen = Vec::new();
+    let begun = viewer.offset;
+    viewer.seen.clear();
+    viewer.types("seq 1 400000; echo th'e' end\n").await;
+    for kills in 0.. {
+        // Some of it, and then nobody is there for a while.
+        let until = viewer.offset + 400_000;
+        while viewer.offset < until
+            && !viewer.seen.ends_with(b"the end\r\n$ ")
+            && viewer.step().await
+        {}
+        assert_eq!(
+            viewer.snapshots,
+            usize::from(kills == 0),
+            "the ring holds it all"
+        );
+        seen.append(&mut viewer.seen);
+        if seen.ends_with(b"the end\r\n$ ") {
+            assert!(kills >= 3, "it was killed {kills} times");
+            break;
+        }
+        terminal.api.kill_and_up();
+        let offset = viewer.offset;
+        viewer = terminal
+            .attach(&format!("flow=block&resume_from={offset}"))
+            .await;
+        viewer.offset = offset;
+    }
+    assert_eq!(viewer.offset - begun, seen.len() as u64);
+    let mut expected = b"seq 1 400000; echo th'e' end\r\n".to_vec();
+    for n in 1..=400_000 {
+        expected.extend_from_slice(format!("{n}\r\n").as_bytes());
+    }
+    expected.extend_from_slice(b"the end\r\n$ ");
+    assert!(seen == expected, "not the bytes that were printed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_screen_is_the_same_after_a_kill_though_the_ring_has_turned() {
+    let mut terminal = Terminal::shell(&["journal_bytes=64KiB"]).await;
+    let mut viewer = terminal.attach("cols=60&rows=12").await;
+    // Colours, a title and the alternate screen are set long before what the ring still has.
+    let setting =
+        "printf '\\033]2;a title\\007\\033[?1049h\\033[2J\\033[3;5H\\033[44mstanding\\033[m'";
+    let printing = "i=0; while [ $i -lt 4000 ]; do printf '\\033[9;1H%060d' $i; i=$((i+1)); done";
+    viewer
+        .types(&format!(
+            "{setting}; {printing}; printf '\\033[11;1Hal'l'\\n'\n"
+        ))
+        .await;
+    terminal.shows("all").await;
+    let before = terminal.screen().await;
+    assert!(
+        before.contains("    standing") && before.contains("003999"),
+        "{before}"
+    );
+    assert!(terminal.state().await["output_start"].as_u64().unwrap() > 0);
+    let ansi = format!("{}/screen?format=ansi", terminal.path);
+    let coloured = terminal.api.get(&ansi).await.body;
+    terminal.api.kill_and_up();
+    assert_eq!(terminal.screen().await, before);
+    assert_eq!(terminal.api.get(&ansi).await.body, coloured);
+    let state = terminal.state().await;
+    assert_eq!(state["title"], "a title");
+    assert_eq!((&state["cols"], &state["rows"]), (&json!(60), &json!(12)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_nobody_saw_is_found() {
+    let mut terminal = Terminal::shell(&[]).await;
+    let mut viewer = terminal.attach("").await;
+    let fifo = terminal.api.server.home().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    viewer
+        .types(&format!("echo g'o'; read x < {}; exit 5\n", fifo.display()))
+        .await;
+    viewer.until("go\r\n").await;
+    let server = terminal.api.server.pid().unwrap();
+    terminal.api.server.kill().unwrap();
+    assert!(!still_alive(server));
+    // It goes on, and ends, while no server is there.
+    let workers = terminal.api.server.data_dir().join("workers");
+    let dir = workers.join(&terminal.id);
+    std::fs::write(&fifo, "\n").unwrap();
+    while !dir.join("exit.json").exists() {
+        tokio::task::yield_now().await;
+    }
+    terminal.api.up_again();
+    let state = terminal.state().await;
+    assert_eq!(
+        (&state["state"], &state["exit"]["code"]),
+        (&json!("exited"), &json!(5)),
+        "{state}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_waited_for_does_not_keep_a_terminal_from_being_ended() {
+    for server_is_there in [true, false] {
+        let mut terminal = Terminal::shell(&["journal_bytes=64KiB"]).await;
+        let mut viewer = terminal.attach("flow=block").await;
+        viewer.types("while :; do echo and so on; done\n").await;
+        // It sees some of it, and then takes no more: the ring fills, and the program waits.
+        viewer.until("and so on\r\nand so on\r\n").await;
+        let dir = terminal
+            .api
+            .server
+            .data_dir()
+            .join("workers")
+            .join(&terminal.id);
+        let processes = processes_of_worker_dir(&dir);
+        if server_is_there {
+            assert_eq!(terminal.api.delete(&terminal.path).await.status, 204);
+        } else {
+            terminal.api.server.kill().unwrap();
+            let down = terminal.api.server.command(&["down"]).output().unwrap();
+            assert!(down.status.success(), "{down:?}");
+        }
+        for pid in processes {
+            assert!(!still_alive(pid), "{pid} is left");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_of_a_terminal_that_is_ended() {
+    for how in ["terminal", "session", "server"] {
+        let mut terminal = Terminal::shell(&[]).await;
+        let mut viewer = terminal.attach("").await;
+        // Deaf to hang-ups, and in a session of its own.
+        viewer
+            .types("nohup sleep 1001 & setsid sleep 1002 & echo r'e'ady\n")
+            .await;
+        viewer.until("ready\r\n").await;
+        let dir = terminal
+            .api
+            .server
+            .data_dir()
+            .join("workers")
+            .join(&terminal.id);
+        let mut processes = processes_of_worker_dir(&dir);
+        let named = terminal.id.clone();
+        processes.extend(processes_of_worker_dir(std::path::Path::new(&named)));
+        assert!(processes.len() >= 4, "{processes:?}");
+        match how {
+            "terminal" => assert_eq!(terminal.api.delete(&terminal.path).await.status, 204),
+            "session" => {
+                let path = format!("{}?force=true", terminal.session);
+                assert_eq!(terminal.api.delete(&path).await.status, 204);
+            }
+            _ => terminal.api.server.down().unwrap(),
+        }
+        for pid in processes {
+            assert!(!still_alive(pid), "{how}: {pid} is left");
+        }
+    }
+}
