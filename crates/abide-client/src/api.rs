@@ -5,6 +5,7 @@ mod events;
 mod server;
 mod sessions;
 mod steps;
+mod terminals;
 
 pub use events::EventQuery;
 pub use server::ShutdownWorkers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use abide_model::Problem;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::Error;
@@ -85,6 +85,18 @@ impl Client {
             return Ok(response);
         }
         Err(self.refused(response).await)
+    }
+
+    /// Sends what asks for another protocol.
+    pub(crate) async fn send_to_upgrade(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let response = request.send().await.map_err(|e| self.transport(e))?;
+        match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+            status if status.is_success() => Err(Error::Protocol {
+                what: "an answer where another protocol was asked for",
+            }),
+            _ => Err(self.refused(response).await),
+        }
     }
 
     /// Sends and reads the whole answer as JSON.

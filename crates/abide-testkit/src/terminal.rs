@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 use crate::Exited;
 
@@ -104,6 +104,26 @@ impl Terminal {
             signal: status.signal(),
         };
         Ok((exited, String::from_utf8_lossy(&self.shown).into_owned()))
+    }
+
+    /// Gives the terminal another size, of which the program is told by a signal.
+    pub fn resize(&self, columns: u16, rows: u16) -> anyhow::Result<()> {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ..SIZE
+        };
+        Ok(tcsetwinsize(&self.screen, size)?)
+    }
+
+    /// The terminal's settings, to be compared with what they were.
+    pub fn settings(&self) -> anyhow::Result<String> {
+        Ok(format!("{:?}", tcgetattr(&self.screen)?))
+    }
+
+    /// The program's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn rest(&self) -> String {

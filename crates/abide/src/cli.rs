@@ -67,6 +67,11 @@ pub(crate) enum Command {
     Status(commands::status::StatusArgs),
     Run(commands::run::RunArgs),
     Repl(commands::repl::ReplArgs),
+    Shell(commands::shell::ShellArgs),
+    Attach(commands::attach::AttachArgs),
+    Screen(commands::screen::ScreenArgs),
+    Send(commands::send::SendArgs),
+    Wait(commands::wait::WaitArgs),
     #[command(visible_alias = "list")]
     Ls(commands::ls::LsArgs),
     Show(commands::show::ShowArgs),

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod attach;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -19,10 +20,14 @@ pub(crate) mod repl;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod screen;
+pub(crate) mod send;
 pub(crate) mod session_agent;
+pub(crate) mod shell;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod wait;
 
 use std::process::ExitCode;
 
@@ -85,6 +90,8 @@ pub(crate) fn dispatch(command: Command, app: App<'_>) -> Result<ExitCode> {
         Command::Keeper { dir } => Ok(keeper::run(&dir)),
         Command::Openapi => openapi::run().map_err(CommandError::from),
         Command::Repl(args) => repl::run(app, &runtime()?, args).map(done),
+        Command::Shell(args) => runtime()?.block_on(shell::run(app, args)),
+        Command::Attach(args) => runtime()?.block_on(attach::run(app, args)),
         Command::Key(args) => key::run(app, args).map(done),
         Command::Config(command) => config::run(app, &command).map(done),
         Command::Completions(args) => completions::run(app, &args).map(done),
@@ -103,6 +110,9 @@ async fn dispatch_served(command: Command, app: App<'_>) -> Result {
         Command::Down(args) => down::run(app, args).await,
         Command::Status(args) => status::run(app, args).await,
         Command::Run(args) => run::run(app, args).await,
+        Command::Screen(args) => screen::run(app, args).await,
+        Command::Send(args) => send::run(app, args).await,
+        Command::Wait(args) => wait::run(app, args).await,
         Command::Ls(args) => ls::run(app, args).await,
         Command::Show(args) => show::run(app, args).await,
         Command::Rm(args) => rm::run(app, args).await,
@@ -119,6 +129,8 @@ async fn dispatch_served(command: Command, app: App<'_>) -> Result {
         | Command::Keeper { .. }
         | Command::Openapi
         | Command::Repl(_)
+        | Command::Shell(_)
+        | Command::Attach(_)
         | Command::Key(_)
         | Command::Config(_)
         | Command::Completions(_)

@@ -11,6 +11,10 @@ pub(crate) enum Kind {
     Step(StepStatus),
     /// The step goes on without us, as the user wished.
     LeftRunning,
+    /// What `wait` waited for cannot come any more.
+    NeverComes,
+    /// What `wait` waited for did not come in time.
+    TimedOut,
     /// `doctor` found something that must be fixed.
     Unhealthy,
     /// Arguments, variables or the configuration file are wrong.
@@ -40,7 +44,10 @@ pub(crate) enum Kind {
 /// Exit code, name, meaning: the table for people.
 pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     (0, "success; for `run`: the step completed"),
-    (1, "`run`: the step raised an error"),
+    (
+        1,
+        "`run`: the step raised an error; `wait`: the program ended without it",
+    ),
     (
         2,
         "`doctor`: something must be fixed before Abide can work here",
@@ -53,7 +60,7 @@ pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
         65,
         "the server refused the request: invalid input or a conflict",
     ),
-    (66, "the session, agent or step does not exist"),
+    (66, "the session, agent, step or terminal does not exist"),
     (69, "no server is running, or it cannot be reached"),
     (70, "a defect of Abide's own"),
     (74, "a file, a pipe or a process of this machine"),
@@ -63,7 +70,10 @@ pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     ),
     (76, "the server's answer was not understood"),
     (77, "the key is missing or not accepted"),
-    (124, "`run`: the step ran into its timeout"),
+    (
+        124,
+        "`run`: the step ran into its timeout; `wait`: so did waiting",
+    ),
     (130, "`run`: the step was interrupted"),
     (131, "`run`: the step was left running (second Ctrl-C)"),
     (137, "`run`: the step ran out of memory"),
@@ -80,7 +90,7 @@ impl Kind {
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Step(StepStatus::Completed | StepStatus::Queued | StepStatus::Running) => 0,
-            Self::Step(StepStatus::Error) => 1,
+            Self::Step(StepStatus::Error) | Self::NeverComes => 1,
             Self::Unhealthy => 2,
             Self::Usage | Self::Config => 64,
             Self::Refused => 65,
@@ -91,7 +101,7 @@ impl Kind {
             Self::Temporary => 75,
             Self::Protocol => 76,
             Self::Denied => 77,
-            Self::Step(StepStatus::Timeout) => 124,
+            Self::Step(StepStatus::Timeout) | Self::TimedOut => 124,
             Self::Step(StepStatus::Interrupted) => 130,
             Self::LeftRunning => 131,
             Self::Step(StepStatus::OutOfMemory) => 137,
@@ -246,6 +256,8 @@ mod tests {
     fn every_code_is_documented() {
         let mut kinds = vec![
             Kind::LeftRunning,
+            Kind::NeverComes,
+            Kind::TimedOut,
             Kind::Unhealthy,
             Kind::Usage,
             Kind::Config,

@@ -16,6 +16,7 @@ mod leftovers;
 mod outage;
 mod output;
 mod serve;
+mod terminal;
 
 use std::process::ExitCode;
 

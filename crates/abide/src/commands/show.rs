@@ -118,7 +118,16 @@ async fn last_steps(client: &Client, session: SessionId, wanted: usize) -> Resul
 fn worker_row(worker: &Worker) -> Vec<String> {
     vec![
         worker.id.to_string(),
-        format!("{} {}", worker.runtime, worker.kind),
+        match worker.runtime {
+            Some(runtime) => format!("{runtime} {}", worker.kind),
+            None => {
+                let name = worker.terminal.as_ref().and_then(|spec| spec.name.as_ref());
+                name.map_or_else(
+                    || worker.kind.to_string(),
+                    |name| format!("{} {name}", worker.kind),
+                )
+            }
+        },
         worker.state.to_string(),
         worker.generation.to_string(),
         human_age(worker.created_at),

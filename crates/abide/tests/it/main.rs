@@ -16,6 +16,8 @@ mod packets;
 mod pages;
 mod planes;
 mod session_agent;
+mod shell;
 mod split;
 mod survival;
 mod terminal;
+mod terminals;
