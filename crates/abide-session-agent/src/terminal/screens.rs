@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use abide_keeper::{Earliest, ExitRecord, JournalReader, Lifecycle, ReadError, Tag, WindowSize};
+use abide_keeper::{
+    Earliest, ExitRecord, JournalReader, Lifecycle, ReadError, Tag, WindowSize, exit_record,
+};
 use abide_terminal::{Keyframe, Screen, ScrollbackLimit, Size};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -54,6 +56,8 @@ struct State {
     next: u64,
     /// Output offset of the newest stored keyframe.
     stored: u64,
+    /// It has come to what was there when it was made.
+    has_caught_up: bool,
     buffer: Vec<u8>,
 }
 
@@ -118,6 +122,7 @@ impl Follower {
         let state = State {
             next,
             stored: screen.offset(),
+            has_caught_up: false,
             screen,
             buffer: Vec::new(),
         };
@@ -175,6 +180,9 @@ impl Follower {
                 break true;
             }
         };
+        if !more && !std::mem::replace(&mut state.has_caught_up, true) {
+            self.find_end();
+        }
         // A quarter of the ring at most is read again by whoever comes after this process.
         if state.screen.offset() - state.stored >= self.journal.capacity() / 4 {
             self.store(state);
@@ -211,6 +219,15 @@ impl Follower {
         let held = held.filter(|_| !self.is_ending.load(Ordering::Acquire));
         self.journal
             .set_cursor(held.map_or(fed, |held| held.min(fed)));
+    }
+
+    /// The entry that tells of the program's end may lie before the keyframe that this began with.
+    fn find_end(&self) {
+        if self.ended.borrow().is_none()
+            && let Some(exit) = exit_record(&self.dir)
+        {
+            self.ended.send_replace(Some(exit));
+        }
     }
 
     fn take(&self, state: &mut State, tag: Tag) {

@@ -1,6 +1,7 @@
 //! Attachments: `GET …/workers/{id}/attach` as a WebSocket. What goes over it is described in
 //! [`abide_model::FromTerminal`]'s module.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use abide_model::{ACK_WINDOW, FromTerminal, Problem, TerminalFrame, ToTerminal, ViewerRole};
@@ -11,7 +12,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +26,8 @@ use crate::http::error::Answer;
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Scrollback in a snapshot where the viewer does not say, and at most, in bytes.
 const SCROLLBACK: (i64, i64) = (1024 * 1024, 16 * 1024 * 1024);
+/// Messages of input that may wait for the program to read.
+const TYPED_AHEAD: usize = 64;
 /// How often a viewer is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A viewer that takes longer for a message is slow.
@@ -121,11 +124,13 @@ async fn serve(
     let id = viewer.id();
     let (sender, receiver) = socket.split();
     let (acknowledged, acks) = watch::channel(None);
+    let (typed, to_type) = mpsc::channel(TYPED_AHEAD);
     let mut output = Output { sender, acks };
-    let hears = hear(receiver, &terminal, id, visit.role, &acknowledged);
+    let hears = hear(receiver, &terminal, id, visit.role, &acknowledged, &typed);
     let said = tokio::select! {
         said = output.tell(&terminal, viewer, visit.role) => said,
         heard = hears => heard,
+        never = type_on(to_type, &terminal) => match never {},
         () = stopping.cancelled() => Some((close_code::RESTART, "the server is stopping")),
     };
     if let Some((code, reason)) = said {
@@ -252,6 +257,16 @@ impl Output {
     }
 }
 
+/// Passes on what was typed, as fast as it is taken. Apart from hearing: who types into a program that
+/// waits for its output to be acknowledged must be heard acknowledging.
+async fn type_on(mut typed: mpsc::Receiver<Bytes>, terminal: &TerminalHandle) -> Infallible {
+    while let Some(bytes) = typed.recv().await {
+        // Where nobody reads it any more, what is to be seen of that is told all the same.
+        let _ = terminal.input(bytes).await;
+    }
+    std::future::pending().await
+}
+
 /// Does what a viewer says, until it leaves.
 async fn hear(
     mut receiver: SplitStream<WebSocket>,
@@ -259,6 +274,7 @@ async fn hear(
     viewer: u64,
     role: ViewerRole,
     acknowledged: &watch::Sender<Option<u64>>,
+    typed: &mpsc::Sender<Bytes>,
 ) -> Goodbye {
     let wrong = Some((close_code::INVALID, "not a message of an attachment"));
     while let Some(Ok(message)) = receiver.next().await {
@@ -269,9 +285,8 @@ async fn hear(
                         return Some((close_code::POLICY, "a viewer does not type"));
                     }
                     terminal.is_active(viewer);
-                    let typed = bytes.slice_ref(frame.bytes);
-                    // Nobody reads it any more; what is to be seen of that is told all the same.
-                    let _ = terminal.input(typed).await;
+                    // Fails only when this ends.
+                    let _ = typed.send(bytes.slice_ref(frame.bytes)).await;
                 }
                 _ => return wrong,
             },

@@ -86,6 +86,34 @@ async fn who_stops_reading_holds_nobody_up_and_sees_the_end_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_pastes_a_lot_is_heard_acknowledging_what_comes_of_it() {
+    let terminal = Terminal::shell(&["journal_bytes=64KiB"]).await;
+    let mut viewer = terminal.attach("flow=block").await;
+    viewer.types("stty raw -echo; echo g'o'; cat\n").await;
+    viewer.until("go\n").await;
+    let mut acknowledged = viewer.offset;
+    viewer.seen.clear();
+    let offset = acknowledged;
+    viewer.says(&ToTerminal::Ack { offset }).await;
+    // More than ring, window and keeper hold, and all of it typed before any of it is seen.
+    let mut pasted = String::new();
+    for n in 0..40_u8 {
+        let piece = char::from(b'a' + n % 26).to_string().repeat(50_000);
+        viewer.types(&piece).await;
+        pasted.push_str(&piece);
+    }
+    while viewer.seen.len() < pasted.len() {
+        assert!(viewer.step().await);
+        if viewer.offset > acknowledged + 100_000 {
+            acknowledged = viewer.offset;
+            let offset = acknowledged;
+            viewer.says(&ToTerminal::Ack { offset }).await;
+        }
+    }
+    assert!(viewer.seen == pasted.as_bytes(), "not what was pasted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_size_come_where_they_happened() {
     let terminal = Terminal::shell(&[]).await;
     let mut driver = terminal.attach("cols=80&rows=24").await;
