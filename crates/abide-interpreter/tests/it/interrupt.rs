@@ -147,8 +147,7 @@ fn an_interrupt_right_behind_a_step_stops_it() {
             let length = [0, 0, 0, 5000, 300_000][round % 5];
             let code = codes[round % 2].to_owned() + &" ".repeat(length);
             let id = running.submit(&code, None);
-            running.interrupt_step(id);
-            let ended = running.finished(id);
+            let ended = running.interrupt_to_the_end(id);
             assert_eq!(ended.status, StepStatus::Interrupted, "round {round}");
             if round % 10 == 0 {
                 running.value(&format!("{round} + 1"), &(round + 1).to_string());
@@ -164,8 +163,8 @@ fn an_interrupt_right_behind_a_step_stops_it() {
                 Runtime::Node => "while (true) {}",
             };
             let id = running.submit(code, None);
-            running.interrupt_step(id);
-            assert_eq!(running.finished(id).status, StepStatus::Interrupted);
+            let ended = running.interrupt_to_the_end(id);
+            assert_eq!(ended.status, StepStatus::Interrupted);
             running.value("1", "1");
         }
     }

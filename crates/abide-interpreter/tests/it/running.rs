@@ -21,6 +21,8 @@ use rustix::{
 };
 
 /// Longer than anything here takes; reaching it fails the test.
+/// Between two interrupts of the same step.
+const AGAIN: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const RESULT_LIMIT: u64 = 100_000;
 
@@ -168,6 +170,23 @@ impl Running {
         self.signal();
     }
 
+    /// Interrupts a step until it ends, as a session agent does: a signal that comes between an
+    /// interpreter's last look and a wait in the kernel is found by the next one.
+    pub(crate) fn interrupt_to_the_end(&mut self, id: StepId) -> Ended {
+        self.interrupt_step(id);
+        let mut again = Instant::now() + AGAIN;
+        self.read_available();
+        while !self.closed && self.frames.is_empty() {
+            self.block_for(AGAIN, PollFlags::empty());
+            self.read_available();
+            if Instant::now() >= again && self.frames.is_empty() {
+                self.interrupt_step(id);
+                again = Instant::now() + AGAIN;
+            }
+        }
+        self.finished(id)
+    }
+
     pub(crate) fn signal(&self) {
         let group = Pid::from_child(&self.child);
         kill_process_group(group, Signal::INT).unwrap();
@@ -257,6 +276,10 @@ impl Running {
     }
 
     fn block(&self, also: PollFlags) {
+        self.block_for(Duration::from_secs(5), also);
+    }
+
+    fn block_for(&self, limit: Duration, also: PollFlags) {
         let mut watched = vec![
             PollFd::new(&self.stdout, PollFlags::IN),
             PollFd::new(&self.stderr, PollFlags::IN),
@@ -264,14 +287,8 @@ impl Running {
         if let Some(channel) = &self.channel {
             watched.push(PollFd::new(channel, PollFlags::IN | also));
         }
-        poll(
-            &mut watched,
-            Some(&Timespec {
-                tv_sec: 5,
-                tv_nsec: 0,
-            }),
-        )
-        .unwrap();
+        let limit = Timespec::try_from(limit).unwrap();
+        poll(&mut watched, Some(&limit)).unwrap();
     }
 
     fn read_available(&mut self) {

@@ -57,6 +57,8 @@ pub(super) struct WorkerTask {
     buffer: Vec<u8>,
     timeout: Option<(Instant, u64)>,
     grace: Option<(Instant, u64)>,
+    /// Half of the grace is over, and it was interrupted once more.
+    asked_again: bool,
     /// When to record that the running step was accepted, if it has not ended by then.
     accept: Option<(Instant, u64)>,
     accept_alarm: Alarm,
@@ -95,6 +97,7 @@ impl WorkerTask {
             buffer: Vec::new(),
             timeout: None,
             grace: None,
+            asked_again: false,
             accept: None,
             accept_alarm: Alarm::default(),
             interrupt_grace: setup.interrupt_grace,
@@ -163,7 +166,11 @@ impl WorkerTask {
                 }
                 generation = at(self.grace) => {
                     self.grace = None;
-                    if self.schedule.grace_over(generation) {
+                    if !std::mem::replace(&mut self.asked_again, true) {
+                        // It may have gone to sleep just when the signal came.
+                        self.arm_grace(generation);
+                        self.interrupt();
+                    } else if self.schedule.grace_over(generation) {
                         self.killed = true;
                         self.send(Message::Kill);
                     }
@@ -335,9 +342,14 @@ impl WorkerTask {
 
     fn interrupt_for(&mut self, action: StopAction) {
         if let StopAction::Interrupt { generation } = action {
-            self.grace = Some((Instant::now() + self.interrupt_grace, generation));
+            self.asked_again = false;
+            self.arm_grace(generation);
             self.interrupt();
         }
+    }
+
+    fn arm_grace(&mut self, generation: u64) {
+        self.grace = Some((Instant::now() + self.interrupt_grace / 2, generation));
     }
 
     /// Ctrl-C: the interpreter and what it runs in the foreground. The step was handed over before
