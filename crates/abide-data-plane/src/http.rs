@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_session_agent::http::error::catch_panic;
+use abide_session_agent::http::listen;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -70,25 +70,7 @@ impl DataPlaneApi {
         if let Err(error) = self.runs.resume().await {
             warn!(error = %error.chain(), "cannot go on with the runs of before");
         }
-        let router = router(&self);
-        for listener in listeners {
-            let router = router.clone();
-            let stopping = tasks.stopping();
-            // Steps are small and answered at once: never wait to fill a packet.
-            let listener = listener.tap_io(|stream| {
-                if let Err(error) = stream.set_nodelay(true) {
-                    warn!(%error, "TCP_NODELAY");
-                }
-            });
-            tasks.spawn("http", async move {
-                let served = axum::serve(listener, router)
-                    .with_graceful_shutdown(stopping.cancelled_owned())
-                    .await;
-                if let Err(error) = served {
-                    warn!(%error, "serving ended");
-                }
-            });
-        }
+        listen(listeners, &router(&self), &tasks);
         stop.await;
         tasks.stop();
         if !tasks.drained(DRAIN).await {

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod error;
+mod listen;
 mod middleware;
 pub mod origin;
 mod output;
@@ -18,10 +19,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::info;
 
+pub use self::listen::listen;
 use crate::host::SessionHost;
 use crate::tasks::Tasks;
 
@@ -57,24 +58,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let router = service(Arc::clone(&host), tasks.clone(), config);
-    for listener in listeners {
-        let router = router.clone();
-        let stopping = tasks.stopping();
-        // Steps are small and answered at once: never wait to fill a packet.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                warn!(%error, "TCP_NODELAY");
-            }
-        });
-        tasks.spawn("http", async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(stopping.cancelled_owned())
-                .await;
-            if let Err(error) = served {
-                warn!(%error, "serving ended");
-            }
-        });
-    }
+    listen(listeners, &router, &tasks);
     stop.await;
     host.drain();
     tasks.stop();

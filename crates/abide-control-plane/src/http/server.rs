@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::serve::ListenerExt as _;
+use abide_session_agent::http::listen;
 use tokio::net::TcpListener;
 use tower::Layer as _;
 use tower_http::normalize_path::NormalizePathLayer;
@@ -27,25 +26,7 @@ impl ControlPlane {
     ) {
         crate::expiry::start(self);
         let service = NormalizePathLayer::trim_trailing_slash().layer(super::service(self));
-        for listener in listeners {
-            let service = service.clone();
-            let stopping = self.tasks.stopping();
-            // Steps are small and answered at once: never wait to fill a packet.
-            let listener = listener.tap_io(|stream| {
-                if let Err(error) = stream.set_nodelay(true) {
-                    warn!(%error, "TCP_NODELAY");
-                }
-            });
-            self.tasks.spawn("http", async move {
-                let make = ServiceExtension(service).into_make();
-                let served = axum::serve(listener, make)
-                    .with_graceful_shutdown(stopping.cancelled_owned())
-                    .await;
-                if let Err(error) = served {
-                    warn!(%error, "serving ended");
-                }
-            });
-        }
+        listen(listeners, &service, &self.tasks);
         let workers = stop.await;
         if workers == WorkersAfterShutdown::End {
             info!("stopping every worker");
@@ -60,24 +41,5 @@ impl ControlPlane {
             warn!("leaving requests that have not ended");
         }
         self.store.close().await;
-    }
-}
-
-/// Names the request type, which inference cannot.
-struct ServiceExtension<S>(S);
-
-impl<S> ServiceExtension<S>
-where
-    S: tower::Service<
-            Request,
-            Response = axum::response::Response,
-            Error = std::convert::Infallible,
-        > + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-{
-    fn into_make(self) -> axum::routing::IntoMakeService<S> {
-        axum::ServiceExt::<Request>::into_make_service(self.0)
     }
 }
