@@ -3,7 +3,7 @@
 // - Steps are evaluated in V8's REPL mode through an inspector session of this very thread:
 //   `const`, `let` and `class` can be declared again, and `await` works at the top level.
 // - SIGINT stops a busy loop, in a step and in a callback, with the help of a small worker thread
-//   (see WATCHER). It starts when the interpreter is ready; the first step waits for it.
+//   (see node_watcher.js). It starts when the interpreter is ready; the first step waits for it.
 // - Nothing a step does ends the process by accident: `process.exit`, uncaught errors and
 //   unhandled rejections end the running step.
 
@@ -19,9 +19,9 @@ const { Writable } = require('node:stream');
 const util = require('node:util');
 const vm = require('node:vm');
 const { promiseHooks } = require('node:v8');
-const { Worker } = require('node:worker_threads');
 const { IMPORT, rewrite } = require('./node_source.js');
 const { bundle, describe, field, remember } = require('./node_values.js');
+const watcher = require('./node_watcher.js');
 
 const CHANNEL = 9;
 const EXIT_NOT_CONFIGURED = 72;
@@ -38,6 +38,7 @@ let inspector = null;
 let steps = 0;
 let running = null; // the step, until its `finished` is sent
 let early = false; // SIGINT came between steps: perhaps for the next one
+let signals = 0; // how often it has come to this thread
 let interruptedId = null; // the step that the last `interrupt` frame names
 let receive = null; // hands a remote object's value over
 let stdinIsNull = true;
@@ -126,18 +127,26 @@ function begin(fields) {
     else if (key === 'stdin') step.stdin = value;
     else if (key === 'max_result_bytes') step.limit = Number(value);
   }
+  running = step;
   step.name = `<step-${++steps}>`;
   remember(step.name, step.code);
   provideStdin(step.stdin);
-  if (!process.listeners('SIGINT').includes(onInterrupt)) process.on('SIGINT', onInterrupt);
-  const waited = awaitWatcher();
+  if (!process.listeners('SIGINT').includes(onInterrupt)) {
+    process.on('SIGINT', onInterrupt);
+    // The watcher alone has seen what came meanwhile.
+    signals = watcher.seen();
+    early = true;
+  }
+  // Nothing of a step runs before it can be stopped.
+  const waited = watcher.wait();
+  // SIGINTs that came before this step must not reach it by way of the watcher.
+  signals = watcher.settle(signals);
   installScope();
-  running = step;
   // An interrupt may have come before this, or before the watcher: then its frame is here by now.
   if (early || waited) takeNow();
   early = false;
   if (interruptedId === step.id) {
-    onInterrupt();
+    stop(step);
     return;
   }
   evaluate(step);
@@ -261,12 +270,13 @@ function interrupted(step) {
 function finish(step) {
   if (step.done) return;
   const [status, parts] = step.outcome;
-  step.done = true;
-  running = null;
   send([
     field('op', 'finished'), field('id', step.id), field('status', status), ...parts,
     ...step.displays,
   ]);
+  // Not before: were this ended by the watcher, the signal itself would still find the step.
+  step.done = true;
+  running = null;
   if (step.answered) {
     inspector.post('Runtime.releaseObjectGroup', { objectGroup: 'step' });
     inspector.post('Runtime.discardConsoleEntries');
@@ -332,86 +342,24 @@ process.exit = function exit(code) {
 // --- interrupts ------------------------------------------------------------------------------
 
 function onInterrupt() {
-  const step = running;
-  if (step === null) {
-    early = true;
-    return;
-  }
+  signals++;
+  if (running === null) early = true;
+  else stop(running);
+}
+
+function stop(step) {
   interrupted(step);
   finish(step);
 }
 
-// Runs in its own thread. On SIGINT it asks the main thread for a sign of life. A thread that
-// uses up processor time without answering is busy in a callback, whose execution is then ended.
-// Time on the clock alone proves nothing: on a loaded machine an idle thread answers late, and
-// what would be ended is whatever it does next. (Should it become idle just then, that is the
-// empty message sent behind.)
-const WATCHER = `
-process.noDeprecation = true;
-const fs = require('node:fs');
-const { parentPort, workerData } = require('node:worker_threads');
-const { Session } = require('node:inspector');
-const session = new Session();
-session.connectToMainThread();
-const alive = new Int32Array(workerData);
-let signals;
-try {
-  signals = process.binding('signal_wrap');
-} catch {
-  // Node 26 no longer has it there.
-  signals = require('internal/test/binding').internalBinding('signal_wrap');
-}
-const signal = new signals.Signal();
-const usage = '/proc/self/task/' + process.pid + '/schedstat';
-const used = () => {
-  try {
-    return parseInt(fs.readFileSync(usage, 'latin1')) / 1e6;
-  } catch {
-    return 0;
-  }
-};
-let asked = 0;
-signal.onsignal = () => {
-  const question = ++asked;
-  const [before, start] = [used(), Date.now()];
-  parentPort.postMessage(question);
-  const look = () => {
-    if (Atomics.load(alive, 1) >= question) return;
-    if (used() - before < 15 && Date.now() - start < 1000) {
-      setTimeout(look, 5);
-      return;
-    }
-    session.post('Runtime.terminateExecution');
-    setImmediate(() => parentPort.postMessage(0));
-  };
-  setTimeout(look, 5);
-};
-signal.start(${os.constants.signals.SIGINT});
-Atomics.store(alive, 0, 1);
-Atomics.notify(alive, 0);
-`;
-
-const alive = new Int32Array(new SharedArrayBuffer(8));
-
-function startWatcher() {
-  const worker = new Worker(WATCHER, {
-    eval: true, workerData: alive.buffer, env: {}, argv: [],
-    // For this thread alone; what is internal warns of being so.
-    execArgv: ['--expose-internals', '--no-warnings'],
-    resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 2 },
-  });
-  worker.on('message', (question) => {
-    if (question > 0) Atomics.store(alive, 1, question);
-  });
-  worker.on('error', (error) => process.stderr.write(`abide: no watcher: ${error.message}\n`));
-  worker.unref();
-}
-
-/** Nothing of a step runs before it can be stopped. `true` when that took waiting. */
-function awaitWatcher() {
-  if (Atomics.load(alive, 0) !== 0) return false;
-  Atomics.wait(alive, 0, 0, 2000);
-  return true;
+/**
+ * The watcher asks whether this thread is alive because of a SIGINT that this thread may not have
+ * seen yet. Who answers is left alone from then on, so the signal's frame is read first.
+ */
+function onQuestion(question) {
+  takeNow();
+  if (running !== null && interruptedId === running.id) stop(running);
+  watcher.answer(question);
 }
 
 // --- what a step sees ------------------------------------------------------------------------
@@ -561,4 +509,4 @@ connectInspector();
 send([
   field('op', 'ready'), field('version', process.versions.node), field('pid', String(process.pid)),
 ]);
-startWatcher();
+watcher.start(onQuestion);

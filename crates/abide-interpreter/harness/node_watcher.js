@@ -1,0 +1,106 @@
+// The thread that helps to stop what keeps the main thread busy. Part of the Node harness; see node.js.
+
+'use strict';
+
+const os = require('node:os');
+const { Worker } = require('node:worker_threads');
+
+// Shared with the thread: whether it is ready, how many SIGINTs it has seen, and up to which of
+// them it need not act any more.
+const [READY, SEEN, ANSWERED] = [0, 1, 2];
+const watch = new Int32Array(new SharedArrayBuffer(12));
+
+// Runs in its own thread. On SIGINT it asks the main thread for a sign of life. A thread that
+// uses up processor time without answering is busy in a callback, whose execution is then ended.
+// Time on the clock alone proves nothing: on a loaded machine an idle thread answers late, and
+// what would be ended is whatever it does next. (Should it become idle just then, that is the
+// empty message sent behind.)
+const WATCHER = `
+process.noDeprecation = true;
+const fs = require('node:fs');
+const { parentPort, workerData } = require('node:worker_threads');
+const { Session } = require('node:inspector');
+const session = new Session();
+session.connectToMainThread();
+const watch = new Int32Array(workerData);
+const [READY, SEEN, ANSWERED] = [0, 1, 2];
+let signals;
+try {
+  signals = process.binding('signal_wrap');
+} catch {
+  // Node 26 no longer has it there.
+  signals = require('internal/test/binding').internalBinding('signal_wrap');
+}
+const signal = new signals.Signal();
+const usage = '/proc/self/task/' + process.pid + '/schedstat';
+const used = () => {
+  try {
+    return parseInt(fs.readFileSync(usage, 'latin1')) / 1e6;
+  } catch {
+    return 0;
+  }
+};
+signal.onsignal = () => {
+  const question = Atomics.add(watch, SEEN, 1) + 1;
+  Atomics.notify(watch, SEEN);
+  const [before, start] = [used(), Date.now()];
+  parentPort.postMessage(question);
+  const look = () => {
+    if (Atomics.load(watch, ANSWERED) >= question) return;
+    if (used() - before < 15 && Date.now() - start < 1000) {
+      setTimeout(look, 5);
+      return;
+    }
+    session.post('Runtime.terminateExecution');
+    setImmediate(() => parentPort.postMessage(0));
+  };
+  setTimeout(look, 5);
+};
+signal.start(${os.constants.signals.SIGINT});
+Atomics.store(watch, READY, 1);
+Atomics.notify(watch, READY);
+`;
+
+/** `ask` is called for each SIGINT that the thread has seen, with its number, to answer it. */
+function start(ask) {
+  const worker = new Worker(WATCHER, {
+    eval: true, workerData: watch.buffer, env: {}, argv: [],
+    // For this thread alone; what is internal warns of being so.
+    execArgv: ['--expose-internals', '--no-warnings'],
+    resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 2 },
+  });
+  worker.on('message', (question) => {
+    if (question > 0) ask(question);
+  });
+  worker.on('error', (error) => process.stderr.write(`abide: no watcher: ${error.message}\n`));
+  worker.unref();
+}
+
+/** Until it is ready. `true` when that took waiting. */
+function wait() {
+  if (Atomics.load(watch, READY) !== 0) return false;
+  Atomics.wait(watch, READY, 0, 2000);
+  return true;
+}
+
+/** How many SIGINTs it has seen. */
+function seen() {
+  return Atomics.load(watch, SEEN);
+}
+
+/** It need not act on this SIGINT, nor on those before it. */
+function answer(question) {
+  if (Atomics.load(watch, ANSWERED) < question) Atomics.store(watch, ANSWERED, question);
+}
+
+/** Waits until it has seen as many SIGINTs as the main thread has, and answers them. */
+function settle(signals) {
+  for (let there; (there = seen()) < signals;) {
+    // One that came before it was ready, it never sees.
+    if (Atomics.wait(watch, SEEN, there, 100) === 'timed-out') return settle(seen());
+  }
+  answer(signals);
+  return signals;
+}
+
+module.exports = { answer, seen, settle, start, wait };
