@@ -119,7 +119,7 @@ channel.on('close', () => exitProcess(0));
 function begin(fields) {
   const step = {
     id: '', code: '', stdin: null, limit: 1 << 20, displays: [], used: 0, held: [],
-    answered: false, done: false,
+    answered: false, stopping: false, done: false,
   };
   for (const [key, value] of fields) {
     if (key === 'id') step.id = value;
@@ -128,6 +128,7 @@ function begin(fields) {
     else if (key === 'max_result_bytes') step.limit = Number(value);
   }
   running = step;
+  watcher.hold();
   step.name = `<step-${++steps}>`;
   remember(step.name, step.code);
   provideStdin(step.stdin);
@@ -173,6 +174,7 @@ function evaluate(step) {
     replMode: true, awaitPromise: true, objectGroup: 'step', silent: true,
   };
   let synchronous = true;
+  watcher.release();
   const release = code.includes('await') && promiseHooks.onInit((promise) => {
     if (step.held.length < 4) step.held.push(promise);
   });
@@ -269,14 +271,15 @@ function interrupted(step) {
 
 function finish(step) {
   if (step.done) return;
+  watcher.hold();
   const [status, parts] = step.outcome;
   send([
     field('op', 'finished'), field('id', step.id), field('status', status), ...parts,
     ...step.displays,
   ]);
-  // Not before: were this ended by the watcher, the signal itself would still find the step.
+  // Not before: see `recover`.
   step.done = true;
-  running = null;
+  if (running === step) running = null;
   if (step.answered) {
     inspector.post('Runtime.releaseObjectGroup', { objectGroup: 'step' });
     inspector.post('Runtime.discardConsoleEntries');
@@ -284,6 +287,7 @@ function finish(step) {
     connectInspector();
   }
   step.held.length = 0;
+  watcher.release();
 }
 
 /** Shows values as rich outputs of the running step. */
@@ -348,6 +352,7 @@ function onInterrupt() {
 }
 
 function stop(step) {
+  step.stopping = true;
   interrupted(step);
   finish(step);
 }
@@ -357,9 +362,19 @@ function stop(step) {
  * seen yet. Who answers is left alone from then on, so the signal's frame is read first.
  */
 function onQuestion(question) {
-  takeNow();
-  if (running !== null && interruptedId === running.id) stop(running);
+  recover();
   watcher.answer(question);
+}
+
+/**
+ * What the watcher ends may have been the harness at work, in spite of `watcher.hold`: a step that
+ * was about to be finished, or whose interrupt was about to be seen.
+ */
+function recover() {
+  watcher.release();
+  takeNow();
+  const step = running;
+  if (step !== null && (step.stopping || interruptedId === step.id)) stop(step);
 }
 
 // --- what a step sees ------------------------------------------------------------------------
@@ -509,4 +524,4 @@ connectInspector();
 send([
   field('op', 'ready'), field('version', process.versions.node), field('pid', String(process.pid)),
 ]);
-watcher.start(onQuestion);
+watcher.start(onQuestion, recover);

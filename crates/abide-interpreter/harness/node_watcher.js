@@ -5,16 +5,17 @@
 const os = require('node:os');
 const { Worker } = require('node:worker_threads');
 
-// Shared with the thread: whether it is ready, how many SIGINTs it has seen, and up to which of
-// them it need not act any more.
-const [READY, SEEN, ANSWERED] = [0, 1, 2];
-const watch = new Int32Array(new SharedArrayBuffer(12));
+// Shared with the thread: whether it is ready, how many SIGINTs it has seen, up to which of them it
+// need not act any more, and whether the harness itself is at work, which is not to be ended.
+const [READY, SEEN, ANSWERED, HELD] = [0, 1, 2, 3];
+const watch = new Int32Array(new SharedArrayBuffer(16));
 
 // Runs in its own thread. On SIGINT it asks the main thread for a sign of life. A thread that
 // uses up processor time without answering is busy in a callback, whose execution is then ended.
 // Time on the clock alone proves nothing: on a loaded machine an idle thread answers late, and
 // what would be ended is whatever it does next. (Should it become idle just then, that is the
-// empty message sent behind.)
+// empty message sent behind. Once something was ended, another one lets the harness see to it that
+// nothing is missing.)
 const WATCHER = `
 process.noDeprecation = true;
 const fs = require('node:fs');
@@ -23,7 +24,7 @@ const { Session } = require('node:inspector');
 const session = new Session();
 session.connectToMainThread();
 const watch = new Int32Array(workerData);
-const [READY, SEEN, ANSWERED] = [0, 1, 2];
+const [READY, SEEN, ANSWERED, HELD] = [0, 1, 2, 3];
 let signals;
 try {
   signals = process.binding('signal_wrap');
@@ -47,12 +48,14 @@ signal.onsignal = () => {
   parentPort.postMessage(question);
   const look = () => {
     if (Atomics.load(watch, ANSWERED) >= question) return;
-    if (used() - before < 15 && Date.now() - start < 1000) {
+    const idle = used() - before < 15 && Date.now() - start < 1000;
+    if (idle || Atomics.load(watch, HELD) === 1) {
       setTimeout(look, 5);
       return;
     }
-    session.post('Runtime.terminateExecution');
-    setImmediate(() => parentPort.postMessage(0));
+    const done = () => parentPort.postMessage(0);
+    session.post('Runtime.terminateExecution', done);
+    setImmediate(done);
   };
   setTimeout(look, 5);
 };
@@ -61,8 +64,11 @@ Atomics.store(watch, READY, 1);
 Atomics.notify(watch, READY);
 `;
 
-/** `ask` is called for each SIGINT that the thread has seen, with its number, to answer it. */
-function start(ask) {
+/**
+ * `ask` is called for each SIGINT that the thread has seen, with its number, to answer it; `recover`
+ * when it has ended something.
+ */
+function start(ask, recover) {
   const worker = new Worker(WATCHER, {
     eval: true, workerData: watch.buffer, env: {}, argv: [],
     // For this thread alone; what is internal warns of being so.
@@ -71,6 +77,7 @@ function start(ask) {
   });
   worker.on('message', (question) => {
     if (question > 0) ask(question);
+    else recover();
   });
   worker.on('error', (error) => process.stderr.write(`abide: no watcher: ${error.message}\n`));
   worker.unref();
@@ -103,4 +110,13 @@ function settle(signals) {
   return signals;
 }
 
-module.exports = { answer, seen, settle, start, wait };
+/** Until `release`, nothing is ended. */
+function hold() {
+  Atomics.store(watch, HELD, 1);
+}
+
+function release() {
+  Atomics.store(watch, HELD, 0);
+}
+
+module.exports = { answer, hold, release, seen, settle, start, wait };
