@@ -36,6 +36,7 @@ const pause = new Int32Array(new SharedArrayBuffer(4));
 const channel = new net.Socket({ fd: CHANNEL, readable: true, writable: true });
 let inspector = null;
 let steps = 0;
+const waiting = []; // steps that have not begun
 let running = null; // the step, until its `finished` is sent
 let early = false; // SIGINT came between steps: perhaps for the next one
 let signals = 0; // how often it has come to this thread
@@ -97,7 +98,10 @@ function take(chunk) {
     // Only says which step is meant; the SIGINT that follows interrupts it.
     else if (operation === 'interrupt') interruptedId = fields[1]?.[1];
     // Not from within the stream's own callback: an interrupt would leave the stream confused.
-    else if (operation === 'step') now(begin, fields);
+    else if (operation === 'step') {
+      waiting.push(fields);
+      now(begin);
+    }
   }
 }
 
@@ -116,7 +120,10 @@ channel.on('close', () => exitProcess(0));
 
 // --- a step ----------------------------------------------------------------------------------
 
-function begin(fields) {
+function begin() {
+  watcher.hold(absorb);
+  const fields = waiting.shift();
+  if (fields === undefined) return watcher.release();
   const step = {
     id: '', code: '', stdin: null, limit: 1 << 20, displays: [], used: 0, held: [],
     answered: false, stopping: false, done: false,
@@ -128,7 +135,6 @@ function begin(fields) {
     else if (key === 'max_result_bytes') step.limit = Number(value);
   }
   running = step;
-  watcher.hold();
   step.name = `<step-${++steps}>`;
   remember(step.name, step.code);
   provideStdin(step.stdin);
@@ -271,7 +277,7 @@ function interrupted(step) {
 
 function finish(step) {
   if (step.done) return;
-  watcher.hold();
+  watcher.hold(absorb);
   const [status, parts] = step.outcome;
   send([
     field('op', 'finished'), field('id', step.id), field('status', status), ...parts,
@@ -343,6 +349,14 @@ process.exit = function exit(code) {
   throw error;
 };
 
+/** Ended instead of what the harness does. The inspector ends nothing around what it calls. */
+function absorb(spin) {
+  receive.spin = spin;
+  inspector.post('Runtime.callFunctionOn', {
+    objectId: receive.id, functionDeclaration: 'function () { this.spin(); }', silent: true,
+  });
+}
+
 // --- interrupts ------------------------------------------------------------------------------
 
 function onInterrupt() {
@@ -362,8 +376,8 @@ function stop(step) {
  * seen yet. Who answers is left alone from then on, so the signal's frame is read first.
  */
 function onQuestion(question) {
-  recover();
   watcher.answer(question);
+  recover();
 }
 
 /**
@@ -371,8 +385,8 @@ function onQuestion(question) {
  * was about to be finished, or whose interrupt was about to be seen.
  */
 function recover() {
-  watcher.release();
   takeNow();
+  waiting.forEach(() => now(begin));
   const step = running;
   if (step !== null && (step.stopping || interruptedId === step.id)) stop(step);
 }

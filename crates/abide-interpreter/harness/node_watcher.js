@@ -6,9 +6,12 @@ const os = require('node:os');
 const { Worker } = require('node:worker_threads');
 
 // Shared with the thread: whether it is ready, how many SIGINTs it has seen, up to which of them it
-// need not act any more, and whether the harness itself is at work, which is not to be ended.
-const [READY, SEEN, ANSWERED, HELD] = [0, 1, 2, 3];
-const watch = new Int32Array(new SharedArrayBuffer(16));
+// need not act any more, who may end what the main thread does, and how often the harness was at
+// work there.
+const [READY, SEEN, ANSWERED, TURN, WORKED] = [0, 1, 2, 3, 4];
+// TURN: user code may be ended, the harness is at work, something is about to be ended.
+const [USER, HARNESS, ENDING] = [0, 1, 2];
+const watch = new Int32Array(new SharedArrayBuffer(20));
 
 // Runs in its own thread. On SIGINT it asks the main thread for a sign of life. A thread that
 // uses up processor time without answering is busy in a callback, whose execution is then ended.
@@ -24,7 +27,8 @@ const { Session } = require('node:inspector');
 const session = new Session();
 session.connectToMainThread();
 const watch = new Int32Array(workerData);
-const [READY, SEEN, ANSWERED, HELD] = [0, 1, 2, 3];
+const [READY, SEEN, ANSWERED, TURN, WORKED] = [0, 1, 2, 3, 4];
+const [USER, HARNESS, ENDING] = [0, 1, 2];
 let signals;
 try {
   signals = process.binding('signal_wrap');
@@ -44,18 +48,25 @@ const used = () => {
 signal.onsignal = () => {
   const question = Atomics.add(watch, SEEN, 1) + 1;
   Atomics.notify(watch, SEEN);
-  const [before, start] = [used(), Date.now()];
+  let [before, start, worked] = [used(), Date.now(), Atomics.load(watch, WORKED)];
   parentPort.postMessage(question);
   const look = () => {
     if (Atomics.load(watch, ANSWERED) >= question) return;
+    const since = worked;
+    worked = Atomics.load(watch, WORKED);
+    // The harness at work is a sign of life, too.
+    if (worked !== since) [before, start] = [used(), Date.now()];
     const idle = used() - before < 15 && Date.now() - start < 1000;
-    if (idle || Atomics.load(watch, HELD) === 1) {
+    if (idle || Atomics.compareExchange(watch, TURN, USER, ENDING) !== USER) {
       setTimeout(look, 5);
       return;
     }
-    const done = () => parentPort.postMessage(0);
-    session.post('Runtime.terminateExecution', done);
-    setImmediate(done);
+    const recover = () => parentPort.postMessage(0);
+    session.post('Runtime.terminateExecution', () => {
+      Atomics.compareExchange(watch, TURN, ENDING, USER);
+      recover();
+    });
+    setImmediate(recover);
   };
   setTimeout(look, 5);
 };
@@ -110,13 +121,19 @@ function settle(signals) {
   return signals;
 }
 
-/** Until `release`, nothing is ended. */
-function hold() {
-  Atomics.store(watch, HELD, 1);
+/**
+ * Nothing is ended from here to `release`. `absorb` is called to let itself be ended, if it is too
+ * late to prevent that; it is given what to do meanwhile.
+ */
+function hold(absorb) {
+  const ending = Atomics.compareExchange(watch, TURN, USER, HARNESS) === ENDING;
+  if (ending) absorb(() => { while (Atomics.load(watch, TURN) === ENDING); });
+  Atomics.store(watch, TURN, HARNESS);
 }
 
 function release() {
-  Atomics.store(watch, HELD, 0);
+  Atomics.add(watch, WORKED, 1);
+  Atomics.store(watch, TURN, USER);
 }
 
 module.exports = { answer, hold, release, seen, settle, start, wait };

@@ -241,8 +241,8 @@ fn nudges_do_not_disturb_cleaning_up() {
 fn a_thread_that_answers_the_watcher_knows_what_it_is_asked_for() {
     let mut node = Running::start_edited(
         "node.js",
-        "now(begin, fields);",
-        "now(begin, fields), fs.writeSync(2, 'taken'), Atomics.wait(pause, 0, 0, 30);",
+        "now(begin);\n    }",
+        "now(begin), fs.writeSync(2, 'taken'), Atomics.wait(pause, 0, 0, 30);\n    }",
     );
     // Messages all the time, so that the event loop looks at them in each of its turns.
     node.run(
@@ -282,6 +282,41 @@ fn a_late_watcher_does_not_hit_the_next_step() {
             "const end = Date.now() + 200; while (Date.now() < end); 'busy'",
             "'busy'",
         );
+    }
+}
+
+/// The watcher takes the harness at work for user code that does not answer, or is about to end
+/// user code that ends by itself.
+#[test]
+fn the_watcher_does_not_end_what_the_harness_does() {
+    let busy = "for (const end = Date.now() + 60; Date.now() < end;);";
+    let waits = "console.log('go'); await new Promise(() => {})";
+    let ends = &format!("console.log('go'); {busy} 1");
+    let begins = "  remember(step.name, step.code);";
+    let finishes = "  const [status, parts] = step.outcome;";
+    let decides = "    const recover = () => parentPort.postMessage(0);";
+    let hesitates = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60);";
+    for (file, at, then, code) in [
+        ("node.js", begins, busy, "await new Promise(() => {})"),
+        ("node.js", finishes, busy, waits),
+        ("node.js", finishes, busy, "console.log('go'); while (true) {}"),
+        ("node_watcher.js", decides, hesitates, ends),
+        ("node_watcher.js", decides, hesitates, waits),
+    ] {
+        let mut node = Running::start_edited(file, at, &format!("{at} {then}"));
+        node.value("1", "1");
+        for _ in 0..5 {
+            let id = node.submit(code, None);
+            if code.contains("go") {
+                node.wait_for_go();
+            }
+            node.interrupt_step(id);
+            let ended = node.finished(id);
+            if code != ends {
+                assert_eq!(ended.status, StepStatus::Interrupted, "{at} {code}");
+            }
+            node.value("1", "1");
+        }
     }
 }
 
