@@ -38,8 +38,7 @@ let inspector = null;
 let steps = 0;
 const waiting = []; // steps that have not begun
 let running = null; // the step, until its `finished` is sent
-let early = false; // SIGINT came between steps: perhaps for the next one
-let signals = 0; // how often it has come to this thread
+let signalled = false; // SIGINT came since the last step began: perhaps for the next one
 let interruptedId = null; // the step that the last `interrupt` frame names
 let receive = null; // hands a remote object's value over
 let stdinIsNull = true;
@@ -141,17 +140,17 @@ function begin() {
   if (!process.listeners('SIGINT').includes(onInterrupt)) {
     process.on('SIGINT', onInterrupt);
     // The watcher alone has seen what came meanwhile.
-    signals = watcher.seen();
-    early = true;
+    signalled = true;
   }
   // Nothing of a step runs before it can be stopped.
   const waited = watcher.wait();
   // SIGINTs that came before this step must not reach it by way of the watcher.
-  signals = watcher.settle(signals);
+  if (signalled) watcher.settle();
   installScope();
-  // An interrupt may have come before this, or before the watcher: then its frame is here by now.
-  if (early || waited) takeNow();
-  early = false;
+  // One may have been for this step, come as it has before this or before the watcher: then its frame
+  // is here by now.
+  if (signalled || waited) takeNow();
+  signalled = false;
   if (interruptedId === step.id) {
     stop(step);
     return;
@@ -360,9 +359,8 @@ function absorb(spin) {
 // --- interrupts ------------------------------------------------------------------------------
 
 function onInterrupt() {
-  signals++;
-  if (running === null) early = true;
-  else stop(running);
+  signalled = true;
+  if (running !== null) stop(running);
 }
 
 function stop(step) {

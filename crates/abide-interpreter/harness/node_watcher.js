@@ -6,12 +6,13 @@ const os = require('node:os');
 const { Worker } = require('node:worker_threads');
 
 // Shared with the thread: whether it is ready, how many SIGINTs it has seen, up to which of them it
-// need not act any more, who may end what the main thread does, and how often the harness was at
-// work there.
-const [READY, SEEN, ANSWERED, TURN, WORKED] = [0, 1, 2, 3, 4];
+// need not act any more, who may end what the main thread does, how often the harness was at work
+// there, and up to which call of `settle` it has done what was due.
+const [READY, SEEN, ANSWERED, TURN, WORKED, SETTLED] = [0, 1, 2, 3, 4, 5];
 // TURN: user code may be ended, the harness is at work, something is about to be ended.
 const [USER, HARNESS, ENDING] = [0, 1, 2];
-const watch = new Int32Array(new SharedArrayBuffer(20));
+let worker = null;
+const watch = new Int32Array(new SharedArrayBuffer(24));
 
 // Runs in its own thread. On SIGINT it asks the main thread for a sign of life. A thread that
 // uses up processor time without answering is busy in a callback, whose execution is then ended.
@@ -27,7 +28,7 @@ const { Session } = require('node:inspector');
 const session = new Session();
 session.connectToMainThread();
 const watch = new Int32Array(workerData);
-const [READY, SEEN, ANSWERED, TURN, WORKED] = [0, 1, 2, 3, 4];
+const [READY, SEEN, ANSWERED, TURN, WORKED, SETTLED] = [0, 1, 2, 3, 4, 5];
 const [USER, HARNESS, ENDING] = [0, 1, 2];
 let signals;
 try {
@@ -70,6 +71,13 @@ signal.onsignal = () => {
   };
   setTimeout(look, 5);
 };
+parentPort.on('message', (call) => {
+  // Once it has looked for signals, too.
+  setImmediate(() => {
+    Atomics.store(watch, SETTLED, call);
+    Atomics.notify(watch, SETTLED);
+  });
+});
 signal.start(${os.constants.signals.SIGINT});
 Atomics.store(watch, READY, 1);
 Atomics.notify(watch, READY);
@@ -80,7 +88,7 @@ Atomics.notify(watch, READY);
  * when it has ended something.
  */
 function start(ask, recover) {
-  const worker = new Worker(WATCHER, {
+  worker = new Worker(WATCHER, {
     eval: true, workerData: watch.buffer, env: {}, argv: [],
     // For this thread alone; what is internal warns of being so.
     execArgv: ['--expose-internals', '--no-warnings'],
@@ -101,24 +109,17 @@ function wait() {
   return true;
 }
 
-/** How many SIGINTs it has seen. */
-function seen() {
-  return Atomics.load(watch, SEEN);
-}
-
 /** It need not act on this SIGINT, nor on those before it. */
 function answer(question) {
   if (Atomics.load(watch, ANSWERED) < question) Atomics.store(watch, ANSWERED, question);
 }
 
-/** Waits until it has seen as many SIGINTs as the main thread has, and answers them. */
-function settle(signals) {
-  for (let there; (there = seen()) < signals;) {
-    // One that came before it was ready, it never sees.
-    if (Atomics.wait(watch, SEEN, there, 100) === 'timed-out') return settle(seen());
-  }
-  answer(signals);
-  return signals;
+/** Waits until it has seen every SIGINT that has come so far, and answers them. */
+function settle() {
+  const before = Atomics.load(watch, SETTLED);
+  worker.postMessage(before + 1);
+  Atomics.wait(watch, SETTLED, before, 2000);
+  answer(Atomics.load(watch, SEEN));
 }
 
 /**
@@ -136,4 +137,4 @@ function release() {
   Atomics.store(watch, TURN, USER);
 }
 
-module.exports = { answer, hold, release, seen, settle, start, wait };
+module.exports = { answer, hold, release, settle, start, wait };

@@ -239,11 +239,11 @@ fn nudges_do_not_disturb_cleaning_up() {
 /// the answer is due in the same turn of the event loop as the rest of a long frame.
 #[test]
 fn a_thread_that_answers_the_watcher_knows_what_it_is_asked_for() {
-    let mut node = Running::start_edited(
+    let mut node = Running::start_edited(&[(
         "node.js",
         "now(begin);\n    }",
         "now(begin), fs.writeSync(2, 'taken'), Atomics.wait(pause, 0, 0, 30);\n    }",
-    );
+    )]);
     // Messages all the time, so that the event loop looks at them in each of its turns.
     node.run(
         "const { Worker } = require('worker_threads');\n\
@@ -264,14 +264,16 @@ fn a_thread_that_answers_the_watcher_knows_what_it_is_asked_for() {
     }
 }
 
+const WATCHER_IS_LATE: (&str, &str, &str) = (
+    "node_watcher.js",
+    "signal.onsignal = () => {",
+    "signal.onsignal = () => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 40);",
+);
+
 /// The watcher is late, and asks when the next step has begun already.
 #[test]
 fn a_late_watcher_does_not_hit_the_next_step() {
-    let mut node = Running::start_edited(
-        "node_watcher.js",
-        "signal.onsignal = () => {",
-        "signal.onsignal = () => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 40);",
-    );
+    let mut node = Running::start_edited(&[WATCHER_IS_LATE]);
     node.value("1", "1");
     for _ in 0..5 {
         let id = node.submit("console.log('go'); await new Promise(() => {})", None);
@@ -285,38 +287,44 @@ fn a_late_watcher_does_not_hit_the_next_step() {
     }
 }
 
-/// The watcher takes the harness at work for user code that does not answer, or is about to end
-/// user code that ends by itself.
+/// The harness at work looks like user code that does not answer the watcher.
 #[test]
 fn the_watcher_does_not_end_what_the_harness_does() {
-    let busy = "for (const end = Date.now() + 60; Date.now() < end;);";
-    let waits = "console.log('go'); await new Promise(() => {})";
-    let ends = &format!("console.log('go'); {busy} 1");
-    let begins = "  remember(step.name, step.code);";
-    let finishes = "  const [status, parts] = step.outcome;";
-    let decides = "    const recover = () => parentPort.postMessage(0);";
-    let hesitates = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60);";
-    for (file, at, then, code) in [
-        ("node.js", begins, busy, "await new Promise(() => {})"),
-        ("node.js", finishes, busy, waits),
-        ("node.js", finishes, busy, "console.log('go'); while (true) {}"),
-        ("node_watcher.js", decides, hesitates, ends),
-        ("node_watcher.js", decides, hesitates, waits),
+    let busy = "for (const end = Date.now() + 150; Date.now() < end;);";
+    // Before and after it says that the step has ended.
+    for at in [
+        "  const [status, parts] = step.outcome;",
+        "  step.done = true;",
     ] {
-        let mut node = Running::start_edited(file, at, &format!("{at} {then}"));
+        let edit = ("node.js", at, &*format!("{busy} {at}"));
+        let mut node = Running::start_edited(&[WATCHER_IS_LATE, edit]);
         node.value("1", "1");
         for _ in 0..5 {
-            let id = node.submit(code, None);
-            if code.contains("go") {
-                node.wait_for_go();
-            }
+            let id = node.submit("console.log('go'); await new Promise(() => {})", None);
+            node.wait_for_go();
             node.interrupt_step(id);
-            let ended = node.finished(id);
-            if code != ends {
-                assert_eq!(ended.status, StepStatus::Interrupted, "{at} {code}");
-            }
+            assert_eq!(node.finished(id).status, StepStatus::Interrupted);
             node.value("1", "1");
         }
+    }
+}
+
+/// The watcher has made up its mind to end user code, which ends by itself.
+#[test]
+fn what_is_ended_too_late_is_not_the_next_step() {
+    let mut node = Running::start_edited(&[(
+        "node_watcher.js",
+        "    const recover = ",
+        "    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60);\n const recover = ",
+    )]);
+    let busy = |ms: u32| format!("const end = Date.now() + {ms}; while (Date.now() < end); 'busy'");
+    node.value("1", "1");
+    for _ in 0..5 {
+        let id = node.submit(&format!("console.log('go'); {}", busy(50)), None);
+        node.wait_for_go();
+        node.interrupt_step(id);
+        node.finished(id);
+        node.value(&busy(200), "'busy'");
     }
 }
 

@@ -91,16 +91,19 @@ impl Running {
         Self::spawn_with(interpreter(runtime), harness_directory())
     }
 
-    /// A Node harness with one part of its text replaced, to make a rare moment last.
-    pub(crate) fn start_edited(file: &str, what: &str, by: &str) -> Self {
+    /// A Node harness with parts of its text (in this file, this, by that) replaced, to make rare
+    /// moments last.
+    pub(crate) fn start_edited(edits: &[(&str, &str, &str)]) -> Self {
         let prepared = tempfile::tempdir().unwrap();
         let node = interpreter(Runtime::Node);
         node.prepare(prepared.path()).unwrap();
         let home = prepared.path().read_dir().unwrap().next().unwrap().unwrap();
-        let file = home.path().join(file);
-        let text = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(text.matches(what).count(), 1, "{what}");
-        std::fs::write(&file, text.replace(what, by)).unwrap();
+        for (file, what, by) in edits {
+            let file = home.path().join(file);
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert_eq!(text.matches(what).count(), 1, "{what}");
+            std::fs::write(&file, text.replace(what, by)).unwrap();
+        }
         let mut running = Self::spawn_with(node, prepared.path());
         running.configure(&[("PATH", "/usr/bin:/bin")]);
         running
