@@ -214,15 +214,21 @@ fn an_interrupt_that_python_drops_is_raised_again() {
 fn nudges_do_not_disturb_cleaning_up() {
     let mut python = Running::start(Runtime::Python);
     let id = python.submit(
-        "import time\ntry:\n    print('go')\n    while True: pass\nfinally:\n    \
-         time.sleep(0.3)\n    print('cleaned')",
+        "import os\nos.mkfifo('gate')\ntry:\n    print('go')\n    while True: pass\n\
+         finally:\n    print('cleaning')\n    open('gate').read()\n    print('cleaned')",
         None,
     );
     python.wait_for_go();
     python.interrupt_step(id);
-    let ended = python.stopped(id);
+    python.wait(|python| python.out.ends_with(b"cleaning\n"));
+    for _ in 0..20 {
+        python.nudge();
+    }
+    let gate = python.directory.path().join("gate");
+    drop(std::fs::File::options().write(true).open(gate).unwrap());
+    let ended = python.finished(id);
     assert_eq!(ended.status, StepStatus::Interrupted);
-    assert_eq!(ended.out, "go\ncleaned\n");
+    assert_eq!(ended.out, "go\ncleaning\ncleaned\n");
     // Nor are they of any account to a step that nobody has interrupted.
     for runtime in [Runtime::Python, Runtime::Node] {
         let mut running = Running::start(runtime);
