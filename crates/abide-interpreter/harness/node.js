@@ -348,7 +348,7 @@ process.exit = function exit(code) {
   throw error;
 };
 
-/** Ended instead of what the harness does. The inspector ends nothing around what it calls. */
+/** Is ended instead of what the harness does: the inspector confines the end to what it calls. */
 function absorb(spin) {
   receive.spin = spin;
   inspector.post('Runtime.callFunctionOn', {
@@ -379,8 +379,8 @@ function onQuestion(question) {
 }
 
 /**
- * What the watcher ends may have been the harness at work, in spite of `watcher.hold`: a step that
- * was about to be finished, or whose interrupt was about to be seen.
+ * What the watcher has ended may have been the harness on its way to `watcher.hold`: with a step that
+ * was about to begin or to be stopped, or with its interrupt in hand.
  */
 function recover() {
   takeNow();

@@ -48,7 +48,6 @@ const used = () => {
 };
 signal.onsignal = () => {
   const question = Atomics.add(watch, SEEN, 1) + 1;
-  Atomics.notify(watch, SEEN);
   let [before, start, worked] = [used(), Date.now(), Atomics.load(watch, WORKED)];
   parentPort.postMessage(question);
   const look = () => {
