@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::command::Command;
 use crate::repository::Repository;
-use crate::{doctests, fuzz, openapi, setup, tidy};
+use crate::{doctests, fuzz, openapi, setup, tidy, versions};
 
 /// One part of CI. Declared in the order they run: what fails fastest for the least work first,
 /// and what shares compiled dependencies side by side.
@@ -26,6 +26,8 @@ pub(crate) enum Stage {
     Tidy,
     /// Unit and integration tests.
     Tests,
+    /// The tests of the harness with other versions of Python and Node.
+    Versions,
     /// Made-up bytes for whatever reads bytes that somebody else wrote.
     Fuzz,
     /// Examples in the documentation, when there are any.
@@ -100,6 +102,7 @@ impl Stage {
                 quiet_incremental(repository.cargo(["nextest", "run", "--workspace", "--locked"]))
                     .run()
             }
+            Self::Versions => versions::run(repository),
             Self::Fuzz => fuzz::run(repository, None, FUZZ_SECONDS),
             Self::Doctests => {
                 if !doctests::exist(repository)? {

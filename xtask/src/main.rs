@@ -20,6 +20,7 @@ mod setup;
 mod tidy;
 mod up;
 mod venv;
+mod versions;
 
 use std::process::ExitCode;
 

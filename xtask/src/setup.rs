@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{Command, find};
 use crate::repository::Repository;
-use crate::venv;
+use crate::{venv, versions};
 
 /// Runs the tests. The version CI has; a newer one on `PATH` is as good.
 const NEXTEST: &str = "0.9.143";
@@ -54,7 +54,7 @@ const TO_TEST: [Package; 4] = [
         apt: &["g++"],
     },
     Package {
-        purpose: "npm, for what the screen is compared with",
+        purpose: "npm, for versions of Node and what the screen is compared with",
         present: || find("npm").is_some(),
         apt: &["npm"],
     },
@@ -84,6 +84,7 @@ pub(crate) fn for_testing(repository: &Repository) -> Result<()> {
     let home = repository.target()?.join("tools/libraries");
     venv::install(&home, &LIBRARIES, &LIBRARIES)?;
     xterm(repository)?;
+    versions::install(repository)?;
     println!("everything needed is here");
     Ok(())
 }

@@ -3,7 +3,7 @@
 // - Steps are evaluated in V8's REPL mode through an inspector session of this very thread:
 //   `const`, `let` and `class` can be declared again, and `await` works at the top level.
 // - SIGINT stops a busy loop, in a step and in a callback, with the help of a small worker thread
-//   (see WATCHER). It starts when the interpreter is ready; the first step waits for it.
+//   (see node_watcher.js). It starts when the interpreter is ready; the first step waits for it.
 // - Nothing a step does ends the process by accident: `process.exit`, uncaught errors and
 //   unhandled rejections end the running step.
 
@@ -19,9 +19,9 @@ const { Writable } = require('node:stream');
 const util = require('node:util');
 const vm = require('node:vm');
 const { promiseHooks } = require('node:v8');
-const { Worker } = require('node:worker_threads');
 const { IMPORT, rewrite } = require('./node_source.js');
 const { bundle, describe, field, remember } = require('./node_values.js');
+const watcher = require('./node_watcher.js');
 
 const CHANNEL = 9;
 const EXIT_NOT_CONFIGURED = 72;
@@ -36,8 +36,9 @@ const pause = new Int32Array(new SharedArrayBuffer(4));
 const channel = new net.Socket({ fd: CHANNEL, readable: true, writable: true });
 let inspector = null;
 let steps = 0;
+const waiting = []; // steps that have not begun
 let running = null; // the step, until its `finished` is sent
-let early = false; // SIGINT came between steps: perhaps for the next one
+let signalled = false; // SIGINT came since the last step began: perhaps for the next one
 let interruptedId = null; // the step that the last `interrupt` frame names
 let receive = null; // hands a remote object's value over
 let stdinIsNull = true;
@@ -96,7 +97,10 @@ function take(chunk) {
     // Only says which step is meant; the SIGINT that follows interrupts it.
     else if (operation === 'interrupt') interruptedId = fields[1]?.[1];
     // Not from within the stream's own callback: an interrupt would leave the stream confused.
-    else if (operation === 'step') now(begin, fields);
+    else if (operation === 'step') {
+      waiting.push(fields);
+      now(begin);
+    }
   }
 }
 
@@ -115,10 +119,13 @@ channel.on('close', () => exitProcess(0));
 
 // --- a step ----------------------------------------------------------------------------------
 
-function begin(fields) {
+function begin() {
+  watcher.hold(absorb);
+  const fields = waiting.shift();
+  if (fields === undefined) return watcher.release();
   const step = {
     id: '', code: '', stdin: null, limit: 1 << 20, displays: [], used: 0, held: [],
-    answered: false, done: false,
+    answered: false, stopping: false, done: false,
   };
   for (const [key, value] of fields) {
     if (key === 'id') step.id = value;
@@ -126,18 +133,26 @@ function begin(fields) {
     else if (key === 'stdin') step.stdin = value;
     else if (key === 'max_result_bytes') step.limit = Number(value);
   }
+  running = step;
   step.name = `<step-${++steps}>`;
   remember(step.name, step.code);
   provideStdin(step.stdin);
-  if (!process.listeners('SIGINT').includes(onInterrupt)) process.on('SIGINT', onInterrupt);
-  const waited = awaitWatcher();
+  if (!process.listeners('SIGINT').includes(onInterrupt)) {
+    process.on('SIGINT', onInterrupt);
+    // The watcher alone has seen what came meanwhile.
+    signalled = true;
+  }
+  // Nothing of a step runs before it can be stopped.
+  const waited = watcher.wait();
+  // SIGINTs that came before this step must not reach it by way of the watcher.
+  if (signalled) watcher.settle();
   installScope();
-  running = step;
-  // An interrupt may have come before this, or before the watcher: then its frame is here by now.
-  if (early || waited) takeNow();
-  early = false;
+  // One may have been for this step, come as it has before this or before the watcher: then its frame
+  // is here by now.
+  if (signalled || waited) takeNow();
+  signalled = false;
   if (interruptedId === step.id) {
-    onInterrupt();
+    stop(step);
     return;
   }
   evaluate(step);
@@ -164,6 +179,7 @@ function evaluate(step) {
     replMode: true, awaitPromise: true, objectGroup: 'step', silent: true,
   };
   let synchronous = true;
+  watcher.release();
   const release = code.includes('await') && promiseHooks.onInit((promise) => {
     if (step.held.length < 4) step.held.push(promise);
   });
@@ -260,13 +276,15 @@ function interrupted(step) {
 
 function finish(step) {
   if (step.done) return;
+  watcher.hold(absorb);
   const [status, parts] = step.outcome;
-  step.done = true;
-  running = null;
   send([
     field('op', 'finished'), field('id', step.id), field('status', status), ...parts,
     ...step.displays,
   ]);
+  // Not before: see `recover`.
+  step.done = true;
+  if (running === step) running = null;
   if (step.answered) {
     inspector.post('Runtime.releaseObjectGroup', { objectGroup: 'step' });
     inspector.post('Runtime.discardConsoleEntries');
@@ -274,6 +292,7 @@ function finish(step) {
     connectInspector();
   }
   step.held.length = 0;
+  watcher.release();
 }
 
 /** Shows values as rich outputs of the running step. */
@@ -329,89 +348,45 @@ process.exit = function exit(code) {
   throw error;
 };
 
+/** Is ended instead of what the harness does: the inspector confines the end to what it calls. */
+function absorb(spin) {
+  receive.spin = spin;
+  inspector.post('Runtime.callFunctionOn', {
+    objectId: receive.id, functionDeclaration: 'function () { this.spin(); }', silent: true,
+  });
+}
+
 // --- interrupts ------------------------------------------------------------------------------
 
 function onInterrupt() {
-  const step = running;
-  if (step === null) {
-    early = true;
-    return;
-  }
+  signalled = true;
+  if (running !== null) stop(running);
+}
+
+function stop(step) {
+  step.stopping = true;
   interrupted(step);
   finish(step);
 }
 
-// Runs in its own thread. On SIGINT it asks the main thread for a sign of life. A thread that
-// uses up processor time without answering is busy in a callback, whose execution is then ended.
-// Time on the clock alone proves nothing: on a loaded machine an idle thread answers late, and
-// what would be ended is whatever it does next. (Should it become idle just then, that is the
-// empty message sent behind.)
-const WATCHER = `
-process.noDeprecation = true;
-const fs = require('node:fs');
-const { parentPort, workerData } = require('node:worker_threads');
-const { Session } = require('node:inspector');
-const session = new Session();
-session.connectToMainThread();
-const alive = new Int32Array(workerData);
-let signals;
-try {
-  signals = process.binding('signal_wrap');
-} catch {
-  // Node 26 no longer has it there.
-  signals = require('internal/test/binding').internalBinding('signal_wrap');
-}
-const signal = new signals.Signal();
-const usage = '/proc/self/task/' + process.pid + '/schedstat';
-const used = () => {
-  try {
-    return parseInt(fs.readFileSync(usage, 'latin1')) / 1e6;
-  } catch {
-    return 0;
-  }
-};
-let asked = 0;
-signal.onsignal = () => {
-  const question = ++asked;
-  const [before, start] = [used(), Date.now()];
-  parentPort.postMessage(question);
-  const look = () => {
-    if (Atomics.load(alive, 1) >= question) return;
-    if (used() - before < 15 && Date.now() - start < 1000) {
-      setTimeout(look, 5);
-      return;
-    }
-    session.post('Runtime.terminateExecution');
-    setImmediate(() => parentPort.postMessage(0));
-  };
-  setTimeout(look, 5);
-};
-signal.start(${os.constants.signals.SIGINT});
-Atomics.store(alive, 0, 1);
-Atomics.notify(alive, 0);
-`;
-
-const alive = new Int32Array(new SharedArrayBuffer(8));
-
-function startWatcher() {
-  const worker = new Worker(WATCHER, {
-    eval: true, workerData: alive.buffer, env: {}, argv: [],
-    // For this thread alone; what is internal warns of being so.
-    execArgv: ['--expose-internals', '--no-warnings'],
-    resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 2 },
-  });
-  worker.on('message', (question) => {
-    if (question > 0) Atomics.store(alive, 1, question);
-  });
-  worker.on('error', (error) => process.stderr.write(`abide: no watcher: ${error.message}\n`));
-  worker.unref();
+/**
+ * The watcher asks whether this thread is alive because of a SIGINT that this thread may not have
+ * seen yet. Who answers is left alone from then on, so the signal's frame is read first.
+ */
+function onQuestion(question) {
+  watcher.answer(question);
+  recover();
 }
 
-/** Nothing of a step runs before it can be stopped. `true` when that took waiting. */
-function awaitWatcher() {
-  if (Atomics.load(alive, 0) !== 0) return false;
-  Atomics.wait(alive, 0, 0, 2000);
-  return true;
+/**
+ * What the watcher has ended may have been the harness on its way to `watcher.hold`: with a step that
+ * was about to begin or to be stopped, or with its interrupt in hand.
+ */
+function recover() {
+  takeNow();
+  waiting.forEach(() => now(begin));
+  const step = running;
+  if (step !== null && (step.stopping || interruptedId === step.id)) stop(step);
 }
 
 // --- what a step sees ------------------------------------------------------------------------
@@ -561,4 +536,4 @@ connectInspector();
 send([
   field('op', 'ready'), field('version', process.versions.node), field('pid', String(process.pid)),
 ]);
-startWatcher();
+watcher.start(onQuestion, recover);

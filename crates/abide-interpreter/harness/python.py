@@ -11,6 +11,11 @@
 #   during the step needs no more. One that comes before the step has begun is noted, and the frame
 #   tells the step that it was meant; one that comes late finds no frame for the next step. So a
 #   step says nothing when it starts, and costs one message each way.
+# - A signal can come after Python's last look for one and before a wait in the kernel, which no
+#   program in Python can exclude: it would be found only after the wait. So whoever interrupts a
+#   step nudges the interpreter with SIGURG while the step goes on. A nudge ends the wait and is
+#   nothing else: an interrupt that was found is not repeated, and a step's cleaning up is not
+#   disturbed.
 # - The channel's descriptor is high, close-on-exec, closed in forked children, and its identity
 #   is checked before each frame: a step may lose it (the interpreter then dies), never abuse it.
 #   That, and taking descriptors 0 to 2 back before a step, takes two microseconds of a step's
@@ -50,6 +55,8 @@ class _State:
     pending = False
     # It came between steps: perhaps early, for the next one.
     early = False
+    # It was raised where Python drops what is raised: the next nudge raises it again.
+    dropped = False
     step = 0
     futures = 0
     sources = {}
@@ -162,6 +169,21 @@ def _on_interrupt(signum, frame):
         S.pending = True
         return
     raise KeyboardInterrupt
+
+
+def _on_nudge(signum, frame):
+    """That it came is enough: Python has looked for other signals, too."""
+    if S.dropped:
+        S.dropped = False
+        _on_interrupt(signum, frame)
+
+
+def _on_unraisable(unraisable):
+    """Python is about to drop an exception, of a `__del__` for one."""
+    sys.__unraisablehook__(unraisable)
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        # Last, since what is raised in here is dropped as well.
+        S.dropped = True
 
 
 def _is_interrupted(ident):
@@ -408,7 +430,7 @@ def _step(fields):
     # Code of an earlier step may have put its own handler there, or SIG_IGN.
     if _signal.getsignal(_signal.SIGINT) is not _on_interrupt:
         _signal.signal(_signal.SIGINT, _on_interrupt)
-    S.pending = False
+    S.pending = S.dropped = False
     S.accepting = True
     if S.early:
         # Its frame was written before it was sent, and so is to be found by now.
@@ -497,6 +519,8 @@ def _fresh_main():
 
 def _main():
     _signal.signal(_signal.SIGINT, _on_interrupt)
+    _signal.signal(_signal.SIGURG, _on_nudge)
+    sys.unraisablehook = _on_unraisable
     _take_channel()
     sys.argv[:] = [""]
     sys.path[:] = ["", *SETTINGS["path"]]

@@ -18,10 +18,14 @@ const PYTHON_PARTS: [&str; 4] = [
     include_str!("../harness/python_values.py"),
     include_str!("../harness/python.py"),
 ];
-const NODE_PARTS: [(&str, &str); 3] = [
+const NODE_PARTS: [(&str, &str); 4] = [
     ("node.js", include_str!("../harness/node.js")),
     ("node_source.js", include_str!("../harness/node_source.js")),
     ("node_values.js", include_str!("../harness/node_values.js")),
+    (
+        "node_watcher.js",
+        include_str!("../harness/node_watcher.js"),
+    ),
 ];
 const COMPILE: &str = include_str!("../harness/compile.py");
 

@@ -20,6 +20,9 @@
 //! - SIGINT interrupts the running step and nothing else. A caller that wants to stop a step writes
 //!   `Interrupt` and then sends the signal; no matter whether the step has begun, runs or has
 //!   ended, it is this step or none that is stopped.
+//! - A signal can come right before a wait in the kernel and not be found until the wait is over. So
+//!   the caller sends SIGURG now and then to the interpreter alone (not to its children) until the
+//!   step has ended. It ends such a wait and is not an interrupt.
 //! - The end of the channel ends the interpreter.
 //!
 //! This crate starts no session process; it only says how to (discovery runs the interpreter

@@ -457,6 +457,8 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::StoreOptions;
 
@@ -480,22 +482,15 @@ mod tests {
         )
     }
 
-    #[test]
-    fn a_full_disk_refuses_what_it_took_along_and_nothing_else() {
-        let directory = tempfile::tempdir().unwrap();
+    /// A writer of its own, with a table to fill.
+    fn writer(directory: &tempfile::TempDir) -> Writer {
         let path = directory.path().join("abide.db");
         let options = StoreOptions::default();
         let mut connection = open::open(&path, &options).unwrap();
         connection
             .execute_batch("CREATE TABLE filling (body BLOB)")
             .unwrap();
-        let pages: i64 = connection
-            .pragma_query_value(None, "page_count", |r| r.get(0))
-            .unwrap();
-        connection
-            .pragma_update(None, "max_page_count", pages + 20)
-            .unwrap();
-        let writer = Writer {
+        Writer {
             checkpointer: Checkpointer::start(&path, &mut connection).unwrap(),
             connection,
             clock: options.clock,
@@ -503,7 +498,72 @@ mod tests {
             sessions: Arc::default(),
             cache: Arc::default(),
             max_sessions: None,
+        }
+    }
+
+    /// While a commit waits for the disk, others can still put their changes in line.
+    #[test]
+    fn nobody_waits_for_the_line_while_something_is_committed() {
+        let by_the_thread = |pen: &Pen, line: &Mutex<Line>| {
+            let (messages, inbox) = mpsc::channel();
+            messages.send(Message::Write).unwrap();
+            drop(messages);
+            run(pen, line, inbox);
         };
+        let by_a_caller = |pen: &Pen, line: &Mutex<Line>| {
+            write_here(pen, line);
+            by_the_thread(pen, line);
+        };
+        for write in [
+            &by_the_thread as &(dyn Fn(&Pen, &Mutex<Line>) + Sync),
+            &by_a_caller,
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut writer = writer(&directory);
+            let (committing, commits) = mpsc::channel();
+            let (release, released) = mpsc::channel::<()>();
+            writer
+                .connection
+                .commit_hook(Some(move || {
+                    committing.send(()).unwrap();
+                    // An error: the test has failed, and is over.
+                    released.recv().ok();
+                    false
+                }))
+                .unwrap();
+            let (pen, line) = (Mutex::new(Some(writer)), Mutex::new(Line::default()));
+            let (first, mut answer) = fill(10);
+            line.lock().join("fill", first).unwrap();
+            let (second, mut later) = fill(10);
+            std::thread::scope(|scope| {
+                scope.spawn(|| write(&pen, &line));
+                commits.recv().unwrap();
+                // Both are dropped when this fails, which lets the commit go on.
+                let release = release;
+                let mut line = line.try_lock().expect("the line is held during a commit");
+                line.join("fill", second).unwrap();
+                drop(line);
+                assert!(answer.try_recv().is_err(), "not committed yet");
+                release.send(()).unwrap();
+                release.send(()).unwrap();
+            });
+            assert!(answer.try_recv().unwrap().is_ok());
+            assert!(later.try_recv().unwrap().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_it_took_along_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let writer = writer(&directory);
+        let pages: i64 = writer
+            .connection
+            .pragma_query_value(None, "page_count", |r| r.get(0))
+            .unwrap();
+        writer
+            .connection
+            .pragma_update(None, "max_page_count", pages + 20)
+            .unwrap();
 
         let (jobs, mut answers): (VecDeque<_>, Vec<Answer>) =
             [10, 10, 1_000_000, 10, 10].into_iter().map(fill).unzip();

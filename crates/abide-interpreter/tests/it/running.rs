@@ -17,12 +17,12 @@ use abide_interpreter::{FromHarness, Interpreter, ToHarness, discover, split_fra
 use abide_model::{Runtime, StepError, StepId, StepResult, StepStatus};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, kill_process_group},
+    process::{Pid, Signal, kill_process, kill_process_group},
 };
 
+/// Between two nudges of a step that was interrupted.
+const NUDGE: Duration = Duration::from_millis(50);
 /// Longer than anything here takes; reaching it fails the test.
-/// Between two interrupts of the same step.
-const AGAIN: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const RESULT_LIMIT: u64 = 100_000;
 
@@ -91,6 +91,24 @@ impl Running {
         Self::spawn_with(interpreter(runtime), harness_directory())
     }
 
+    /// A Node harness with parts of its text (in this file, this, by that) replaced, to make rare
+    /// moments last.
+    pub(crate) fn start_edited(edits: &[(&str, &str, &str)]) -> Self {
+        let prepared = tempfile::tempdir().unwrap();
+        let node = interpreter(Runtime::Node);
+        node.prepare(prepared.path()).unwrap();
+        let home = prepared.path().read_dir().unwrap().next().unwrap().unwrap();
+        for (file, what, by) in edits {
+            let file = home.path().join(file);
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert_eq!(text.matches(what).count(), 1, "{what}");
+            std::fs::write(&file, text.replace(what, by)).unwrap();
+        }
+        let mut running = Self::spawn_with(node, prepared.path());
+        running.configure(&[("PATH", "/usr/bin:/bin")]);
+        running
+    }
+
     /// Another interpreter, prepared in `prepared`.
     pub(crate) fn spawn_with(interpreter: &Interpreter, prepared: &Path) -> Self {
         let command = interpreter.command(prepared);
@@ -146,6 +164,7 @@ impl Running {
             .collect();
         self.send(&ToHarness::Configure { cwd, env });
     }
+
     /// Runs a step that is expected to end by itself.
     pub(crate) fn run(&mut self, code: &str) -> Ended {
         self.run_with(code, None)
@@ -159,9 +178,14 @@ impl Running {
     /// Runs a step, and interrupts its process group once it has printed `go`.
     pub(crate) fn interrupt(&mut self, code: &str) -> Ended {
         let id = self.submit(code, None);
-        self.wait(|running| running.out[running.taken.0..].starts_with(b"go\n"));
+        self.wait_for_go();
         self.signal();
         self.finished(id)
+    }
+
+    /// Waits until the running step has printed `go`.
+    pub(crate) fn wait_for_go(&mut self) {
+        self.wait(|running| running.out[running.taken.0..].starts_with(b"go\n"));
     }
 
     /// Interrupts a step as the session agent does, wherever it is.
@@ -170,21 +194,21 @@ impl Running {
         self.signal();
     }
 
-    /// Interrupts a step until it ends, as a session agent does: a signal that comes between an
-    /// interpreter's last look and a wait in the kernel is found by the next one.
-    pub(crate) fn interrupt_to_the_end(&mut self, id: StepId) -> Ended {
-        self.interrupt_step(id);
-        let mut again = Instant::now() + AGAIN;
+    /// The end of a step that was interrupted; nudges the interpreter as the session agent does.
+    pub(crate) fn stopped(&mut self, id: StepId) -> Ended {
+        let end = Instant::now() + DEADLINE;
         self.read_available();
-        while !self.closed && self.frames.is_empty() {
-            self.block_for(AGAIN, PollFlags::empty());
+        while !self.closed && self.frames.is_empty() && Instant::now() < end {
+            self.block_for(NUDGE, PollFlags::empty());
             self.read_available();
-            if Instant::now() >= again && self.frames.is_empty() {
-                self.interrupt_step(id);
-                again = Instant::now() + AGAIN;
-            }
+            self.nudge();
         }
         self.finished(id)
+    }
+
+    /// Ends a wait in which the interpreter has missed a signal.
+    pub(crate) fn nudge(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::URG).unwrap();
     }
 
     pub(crate) fn signal(&self) {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_interpreter::ToHarness;
-use abide_keeper::{Message, ReadError};
+use abide_keeper::{Message, ReadError, SignalScope};
 use abide_model::{NewStep, StepId, StepStatus, Timestamp};
+use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,14 @@ const STALL_CHECK: Duration = Duration::from_secs(5);
 /// A step that ends within this is recorded as accepted and ended in one change, which costs the
 /// store half as much as two and the caller one wait less.
 const ACCEPT_WITHIN: Duration = Duration::from_millis(2);
+/// Ends a wait in which an interrupt was missed, and is nothing to an interpreter that has found it;
+/// see `abide_interpreter`.
+const NUDGE: Message<'_> = Message::Signal {
+    signal: Signal::URG.as_raw(),
+    scope: SignalScope::Leader,
+};
+/// Longer than an interrupt usually takes. Each further nudge comes after twice as long.
+const FIRST_NUDGE: Duration = Duration::from_millis(50);
 /// What a step's value and displays may take in a record, in bytes.
 const MAX_RESULT_BYTES: u64 = 1024 * 1024;
 
@@ -57,8 +66,8 @@ pub(super) struct WorkerTask {
     buffer: Vec<u8>,
     timeout: Option<(Instant, u64)>,
     grace: Option<(Instant, u64)>,
-    /// Half of the grace is over, and it was interrupted once more.
-    asked_again: bool,
+    /// When to nudge a step that was interrupted, and how long after that again.
+    nudge: Option<(Instant, Duration)>,
     /// When to record that the running step was accepted, if it has not ended by then.
     accept: Option<(Instant, u64)>,
     accept_alarm: Alarm,
@@ -97,7 +106,7 @@ impl WorkerTask {
             buffer: Vec::new(),
             timeout: None,
             grace: None,
-            asked_again: false,
+            nudge: None,
             accept: None,
             accept_alarm: Alarm::default(),
             interrupt_grace: setup.interrupt_grace,
@@ -166,14 +175,15 @@ impl WorkerTask {
                 }
                 generation = at(self.grace) => {
                     self.grace = None;
-                    if !std::mem::replace(&mut self.asked_again, true) {
-                        // It may have gone to sleep just when the signal came.
-                        self.arm_grace(generation);
-                        self.interrupt();
-                    } else if self.schedule.grace_over(generation) {
+                    self.nudge = None;
+                    if self.schedule.grace_over(generation) {
                         self.killed = true;
                         self.send(Message::Kill);
                     }
+                }
+                pause = at(self.nudge) => {
+                    self.send(NUDGE);
+                    self.nudge = Some((Instant::now() + pause, pause * 2));
                 }
                 () = tokio::time::sleep(STALL_CHECK), if !self.shared.taps.is_empty() => {
                     self.shared.taps.release_stalled();
@@ -342,14 +352,10 @@ impl WorkerTask {
 
     fn interrupt_for(&mut self, action: StopAction) {
         if let StopAction::Interrupt { generation } = action {
-            self.asked_again = false;
-            self.arm_grace(generation);
+            self.grace = Some((Instant::now() + self.interrupt_grace, generation));
+            self.nudge = Some((Instant::now() + FIRST_NUDGE, FIRST_NUDGE * 2));
             self.interrupt();
         }
-    }
-
-    fn arm_grace(&mut self, generation: u64) {
-        self.grace = Some((Instant::now() + self.interrupt_grace / 2, generation));
     }
 
     /// Ctrl-C: the interpreter and what it runs in the foreground. The step was handed over before
@@ -489,11 +495,12 @@ async fn wait_for(link: &mut Option<Link>, journal: &abide_keeper::JournalReader
     }
 }
 
-async fn at(timer: Option<(Instant, u64)>) -> u64 {
+/// What belongs to a timer, at its time.
+async fn at<T>(timer: Option<(Instant, T)>) -> T {
     match timer {
-        Some((instant, generation)) => {
+        Some((instant, what)) => {
             tokio::time::sleep_until(instant).await;
-            generation
+            what
         }
         None => std::future::pending().await,
     }

@@ -144,6 +144,7 @@ impl WorkerTask {
         self.grace = self
             .grace
             .filter(|(_, generation)| *generation != entry.generation);
+        self.nudge = self.nudge.filter(|_| self.grace.is_some());
         let exit = (finished.is_none() && entry.started.is_some() && self.link.is_none())
             .then(|| self.describe_exit());
         let (step, acceptance) = (Arc::clone(&entry.step), entry.acceptance);

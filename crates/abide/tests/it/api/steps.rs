@@ -265,6 +265,25 @@ async fn a_timeout_keeps_the_state_and_the_partial_output() {
     assert_eq!(api.run(&path, "x + 1").await["result"]["text"], "42");
 }
 
+/// The interrupt comes while Python counts without looking for signals, on its way to sleep.
+#[tokio::test]
+async fn an_interrupt_right_before_a_wait_costs_nothing() {
+    let api = Api::with(&["interrupt_grace=30s"]);
+    let path = api.session(json!({})).await;
+    let asleep = "import collections, functools, itertools, operator, os, time\nkept = 1\n\
+        call = operator.methodcaller('__call__')\n\
+        say = functools.partial(os.write, 1, b'on\\n')\n\
+        count = functools.partial(collections.deque, itertools.repeat(None, 10 ** 8), 0)\n\
+        list(map(call, [say, count, functools.partial(time.sleep, 600)]))";
+    let step = api.submit(&path, asleep).await;
+    api.begun(&step).await;
+    api.delete(&step).await.check(202);
+    let step = api.ended(&step).await;
+    assert_eq!(step["status"], "interrupted");
+    assert_eq!(step["error"]["type"], "KeyboardInterrupt", "{step}");
+    assert_eq!(api.run(&path, "kept").await["result"]["text"], "1");
+}
+
 #[tokio::test]
 async fn an_ignored_interrupt_costs_the_interpreter_not_the_session() {
     let api = Api::with(&["interrupt_grace=100ms"]);
