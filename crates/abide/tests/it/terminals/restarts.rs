@@ -61,7 +61,7 @@ async fn a_terminal_is_started_again_and_what_it_wrote_stays() {
     let command = ["/bin/sh", "-c", "echo pid:$$:; PS1='$ ' exec /bin/sh"];
     let spec = json!({ "command": command, "name": "work", "cols": 61, "rows": 17 });
     let mut terminal = Terminal::start(&[], spec).await;
-    let mut viewer = terminal.attach("cols=90&rows=33").await;
+    let mut viewer = terminal.attach("cols=90&rows=33&resume_from=0").await;
     viewer.until("$ ").await;
     viewer.types("nohup sleep 1003 & echo o'l'd\n").await;
     viewer.until("old\r\n$ ").await;
