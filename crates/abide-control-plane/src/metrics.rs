@@ -109,7 +109,12 @@ impl Metrics {
         catalogue.add("terminals", terminals.clone());
         let sent = Counter::default();
         catalogue.add_in(Unit::Bytes, "terminal_sent", sent.clone());
-        let snapshots = Family::default();
+        let snapshots = Family::<ReasonLabel, Counter>::default();
+        for reason in SnapshotReason::ALL {
+            // From the start, so that a rate can be told of the first.
+            let reason = reason.as_str();
+            drop(snapshots.get_or_create(&ReasonLabel { reason }));
+        }
         catalogue.add("terminal_snapshots", snapshots.clone());
         let mut gauge = |name| {
             let gauge = Gauge::default();
@@ -188,7 +193,6 @@ mod tests {
         let metrics = Metrics::new();
         metrics.requests.answered("/sessions", "GET", 200, 0.001);
         metrics.step_ended(&StepOutcome::lost(abide_model::StepId::new(), ""));
-        metrics.viewer_was_sent_a_snapshot(SnapshotReason::Slow);
         let text = metrics.text(Gauges::default());
         let families: Vec<_> = text
             .lines()

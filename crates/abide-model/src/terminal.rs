@@ -78,6 +78,7 @@ pub struct TerminalState {
     pub worker: Worker,
     /// What a terminal has that can be looked at, and an interpreter has not.
     #[serde(flatten)]
+    #[schema(value_type = ScreenState)]
     pub screen: Option<ScreenState>,
 }
 
@@ -85,16 +86,22 @@ pub struct TerminalState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScreenState {
     /// Columns now.
+    #[schema(required = false)]
     pub cols: u16,
     /// Rows now.
+    #[schema(required = false)]
     pub rows: u16,
     /// The title that its program has set.
+    #[schema(required = false)]
     pub title: Option<String>,
     /// How many are attached.
+    #[schema(required = false)]
     pub viewers: usize,
     /// First output offset that can still be read.
+    #[schema(required = false)]
     pub output_start: u64,
     /// Output offset after the last byte.
+    #[schema(required = false)]
     pub output_end: u64,
 }
 
