@@ -23,6 +23,7 @@ mod stack;
 mod statistics;
 mod steps;
 mod stream;
+mod terminals;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -54,6 +55,7 @@ fn rows() -> Vec<Row> {
         stream::events(),
         memory::python(),
         memory::node(),
+        terminals::idle(),
         idle::sessions(),
         crash::noticed(),
         planes::cost(),

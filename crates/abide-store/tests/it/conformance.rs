@@ -51,6 +51,7 @@ macro_rules! for_each_conformance_test {
                 lists_page_by_sequence;
             workers:
                 a_terminal_is_no_interpreter,
+                a_terminal_changes,
                 generations_grow,
                 conflicts_are_named,
                 exit_is_recorded_once,

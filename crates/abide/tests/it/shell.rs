@@ -1,5 +1,7 @@
 //! Terminals from the command line: `abide shell`, `attach`, `screen`, `send` and `wait`.
 
+mod recordings;
+
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 

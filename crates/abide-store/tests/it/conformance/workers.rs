@@ -1,8 +1,8 @@
 //! Workers.
 
 use abide_model::{
-    Exit, NewWorker, Session, SessionChanges, SessionId, SessionStatus, TerminalSpec, Worker,
-    WorkerId, WorkerKind, WorkerState,
+    Exit, NewWorker, Session, SessionChanges, SessionId, SessionStatus, SizePolicy,
+    TerminalChanges, TerminalSpec, Worker, WorkerId, WorkerKind, WorkerState,
 };
 use abide_store::{Store, StoreError};
 use serde_json::json;
@@ -40,6 +40,61 @@ pub(crate) async fn a_terminal_is_no_interpreter(store: &Store) {
     let current = store.current_worker(session.id).await.unwrap();
     assert_eq!(current, Some(interpreter));
     assert_eq!(status(store, &session).await, SessionStatus::Active);
+}
+
+pub(crate) async fn a_terminal_changes(store: &Store) {
+    let session = session(store).await;
+    let interpreter = store.assign_worker(new_worker(session.id)).await.unwrap();
+    let spec = TerminalSpec {
+        name: Some("build".to_owned()),
+        ..TerminalSpec::default()
+    };
+    let new = NewWorker::terminal(WorkerId::new(), session.id, spec.clone());
+    let before = store.assign_worker(new.clone()).await.unwrap();
+    let changes = TerminalChanges {
+        name: Some("tests".to_owned()),
+        size_policy: Some(SizePolicy::Owner),
+    };
+    let after = store.update_terminal(new.id, changes.clone()).await;
+    let after = after.unwrap().unwrap();
+    let expected = TerminalSpec {
+        name: changes.name.clone(),
+        size_policy: changes.size_policy,
+        ..spec
+    };
+    assert_eq!(after.terminal, Some(expected.clone()));
+    assert_eq!(after.state, before.state);
+    assert_eq!(store.worker(new.id).await.unwrap(), Some(after.clone()));
+    let updates = json!({"name": "tests", "size_policy": "owner"});
+    let payload = json!({"worker_id": new.id, "updates": updates});
+    let about = ("session", session.id.0);
+    let event = last_event(store).await;
+    check_event(&event, "worker.updated", about, payload);
+    // What changes nothing is told nobody; an interpreter has nothing to be changed.
+    for changes in [TerminalChanges::default(), changes.clone()] {
+        let same = store.update_terminal(new.id, changes).await.unwrap();
+        assert_eq!(same, Some(after.clone()));
+    }
+    let none = store.update_terminal(interpreter.id, changes.clone()).await;
+    assert_eq!(none.unwrap(), None);
+    let none = store.update_terminal(WorkerId::new(), changes).await;
+    assert_eq!(none.unwrap(), None);
+    assert_eq!(last_event(store).await, event);
+    // Also of one that has ended; an empty name is none.
+    assert_eq!(store.ended_terminals().await.unwrap(), []);
+    store.worker_exited(new.id, killed()).await.unwrap();
+    let nameless = TerminalChanges {
+        name: Some(String::new()),
+        size_policy: None,
+    };
+    let ended = store.update_terminal(new.id, nameless).await.unwrap();
+    let ended = ended.unwrap();
+    let expected = TerminalSpec {
+        name: None,
+        ..expected
+    };
+    assert_eq!(ended.terminal, Some(expected));
+    assert_eq!(store.ended_terminals().await.unwrap(), [ended]);
 }
 
 async fn status(store: &Store, session: &Session) -> SessionStatus {
