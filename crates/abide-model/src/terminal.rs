@@ -47,6 +47,9 @@ pub struct TerminalSpec {
     /// Whose window it is as large as; `latest` if not given.
     #[serde(default)]
     pub size_policy: Option<SizePolicy>,
+    /// Output that is kept of it, in bytes; `journal_bytes` of the configuration if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
 }
 
 /// A terminal as it stands.

@@ -55,6 +55,8 @@ pub struct NewTerminal {
     pub size: WindowSize,
     /// Whose size it has when several look at it.
     pub policy: SizePolicy,
+    /// Output that is kept, in bytes; as much as the agent keeps of every worker if `None`.
+    pub output_bytes: Option<u64>,
 }
 
 /// One who comes to look.
@@ -118,6 +120,8 @@ pub(crate) struct TerminalSetup {
     /// What its keeper left, if that is gone.
     pub(crate) keeper: Result<KeeperClient, JournalReader>,
     pub(crate) policy: SizePolicy,
+    /// See [`NewTerminal::output_bytes`].
+    pub(crate) output_bytes: Option<u64>,
 }
 
 /// Starts the owner task.
@@ -131,7 +135,10 @@ pub(crate) fn start(
         Ok(keeper) => (Arc::clone(keeper.journal()), Some(keeper)),
         Err(left) => (Arc::new(left), None),
     };
-    let follower = Follower::new(Arc::clone(&journal), setup.dir.clone(), SCROLLBACK);
+    let scrollback = setup.output_bytes.map_or(SCROLLBACK, |bytes| {
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    });
+    let follower = Follower::new(Arc::clone(&journal), setup.dir.clone(), scrollback);
     let (inbox, commands) = mpsc::unbounded_channel();
     let (head, announced) = watch::channel(0);
     let shared = Arc::new(Shared {
@@ -173,6 +180,20 @@ impl TerminalHandle {
     /// How the program that was started ended, once that is recorded.
     pub fn exit(&self) -> Option<Exit> {
         self.shared.exit.borrow().clone()
+    }
+
+    /// The same, once it is there.
+    pub async fn ended(&self) -> Exit {
+        let mut exit = self.shared.exit.subscribe();
+        let ended = exit.wait_for(Option::is_some).await;
+        // The sender lives as long as this handle.
+        let exit = ended.ok().and_then(|exit| exit.clone());
+        exit.unwrap_or_default()
+    }
+
+    /// Changes whenever something is written to it; ends with its keeper.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.head.clone()
     }
 
     /// Its size now.

@@ -26,6 +26,7 @@ impl ControlPlane {
         stop: impl Future<Output = WorkersAfterShutdown>,
     ) {
         crate::expiry::start(self);
+        self.start_dialect_reaper();
         let service = NormalizePathLayer::trim_trailing_slash().layer(super::service(self));
         for listener in listeners {
             let service = service.clone();

@@ -56,6 +56,7 @@ pub(crate) async fn run(app: App<'_>, args: ShellArgs) -> Result<ExitCode> {
         cols: size.map(|(cols, _)| cols),
         rows: size.map(|(_, rows)| rows),
         size_policy: None,
+        output_bytes: None,
     };
     let starting = async {
         let session = open_session(&client, &args.session.session, &first).await?;
