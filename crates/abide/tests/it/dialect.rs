@@ -13,7 +13,11 @@ use crate::api::http::Api;
 const MULTI: &str = "/terminal/ws/multi";
 
 /// A shell that says nothing but `$ `.
-const SHELL: &str = "terminal_shell=/bin/sh";
+const SHELL: &str = concat!(
+    "terminal_shell=",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/scripts/quiet-shell"
+);
 
 /// A server whose terminals are quiet shells.
 fn server(settings: &[&str]) -> Api {
