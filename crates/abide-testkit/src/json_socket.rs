@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -13,6 +14,24 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 #[derive(Debug)]
 pub struct JsonSocket {
     socket: WebSocketStream<TcpStream>,
+}
+
+/// A connection that takes what comes and never answers.
+#[derive(Debug)]
+pub struct DeafSocket {
+    stream: TcpStream,
+}
+
+impl DeafSocket {
+    /// Until the server ends the connection.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn cut(&mut self) -> std::io::Result<()> {
+        let mut taken = [0; 4096];
+        while self.stream.read(&mut taken).await? > 0 {}
+        Ok(())
+    }
 }
 
 /// How the server refused to talk.
@@ -114,6 +133,13 @@ impl JsonSocket {
                 Some(Ok(Message::Binary(_) | Message::Frame(_))) => bail!("a binary message"),
                 Some(Err(_)) | None => return Ok(Came::Cut),
             }
+        }
+    }
+
+    /// Stops answering anything, pings included.
+    pub fn deaf(self) -> DeafSocket {
+        DeafSocket {
+            stream: self.socket.into_inner(),
         }
     }
 

@@ -14,7 +14,7 @@ mod terminal;
 
 pub use agent::{AgentOptions, TestAgent};
 pub use data_plane::TestDataPlane;
-pub use json_socket::{Came, JsonSocket, Refused};
+pub use json_socket::{Came, DeafSocket, JsonSocket, Refused};
 pub(crate) use processes::agent_is_there;
 pub use processes::{processes_of_worker_dir, still_alive};
 pub use proxy::Proxy;

@@ -4,8 +4,10 @@
 //! Whoever looks has an [`Attachment`]; a terminal that nobody has looked at for the configured time is
 //! ended. Which client's id stands for which session is recorded, so the next server has it, too.
 
+mod ending;
 mod presence;
 mod registry;
+mod starting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -160,131 +162,6 @@ impl ControlPlane {
         })
     }
 
-    /// Starts a terminal. It is started even if whoever asked for it goes away.
-    pub(crate) async fn dialect_create(
-        self: &Arc<Self>,
-        owner: Owner,
-        request: DialectCreate,
-        size: (u16, u16),
-    ) -> Result<Found, Refusal> {
-        self.dialect.check_id(&request.session_id)?;
-        let id = Some(request.session_id);
-        let (name, directory) = (request.name, request.work_dir);
-        self.dialect_start(owner, id, name, directory, size).await
-    }
-
-    /// Starts one that belongs to a single connection, which ends it.
-    pub(crate) async fn dialect_create_single(
-        self: &Arc<Self>,
-        owner: Owner,
-        size: (u16, u16),
-    ) -> Result<Found, Refusal> {
-        self.dialect_start(owner, None, None, None, size).await
-    }
-
-    async fn dialect_start(
-        self: &Arc<Self>,
-        owner: Owner,
-        client_id: Option<String>,
-        name: Option<String>,
-        directory: Option<String>,
-        size: (u16, u16),
-    ) -> Result<Found, Refusal> {
-        let session = SessionId::new();
-        let mut entry = Entry::new(owner, client_id);
-        entry.name = name.as_deref().and_then(tidy_name);
-        let quotas = self.dialect.quotas();
-        let terminal = StoredDialectTerminal {
-            session_id: session,
-            agent_id: entry.owner.agent,
-            tenant: entry.owner.tenant.clone(),
-            client_id: entry.client_id.clone(),
-            name: entry.name.clone(),
-        };
-        let removed = self.dialect.registry.lock().reserve(session, entry, quotas)?;
-        let (reply, started) = oneshot::channel();
-        let this = Arc::clone(self);
-        self.tasks.spawn("start a terminal", async move {
-            for session in removed {
-                this.dialect_release(session).await;
-            }
-            let started = this.dialect_record(terminal, directory, size).await;
-            if started.is_err() {
-                this.dialect.registry.lock().remove(session);
-                // There is none if it could not be recorded.
-                let _ = this.delete_session(session, true).await;
-            }
-            // Whoever asked may be gone; then nobody looks at it.
-            let _ = reply.send(started);
-        });
-        let stopped = || Refusal::Failed("the server is stopping".to_owned());
-        started.await.map_err(|_| stopped())?
-    }
-
-    /// Records a terminal that there is room for, and starts it.
-    async fn dialect_record(
-        self: &Arc<Self>,
-        terminal: StoredDialectTerminal,
-        directory: Option<String>,
-        (rows, cols): (u16, u16),
-    ) -> Result<Found, Refusal> {
-        let id = terminal.session_id;
-        let directory = directory.filter(|path| !path.is_empty());
-        let workspace = directory.map_or(WorkspaceRequest::Scratch, |path| {
-            WorkspaceRequest::Directory(PathBuf::from(path))
-        });
-        let config = &self.dialect.config;
-        let mut metadata = serde_json::Map::new();
-        if let Some(client_id) = &terminal.client_id {
-            metadata.insert("client_session_id".to_owned(), client_id.as_str().into());
-        }
-        if !terminal.tenant.is_empty() {
-            metadata.insert("tenant_id".to_owned(), terminal.tenant.as_str().into());
-        }
-        let metadata = serde_json::Value::Object(metadata).to_string();
-        let session = NewSession {
-            id,
-            agent_id: terminal.agent_id,
-            session_type: "terminal".to_owned(),
-            context: JsonObject::empty(),
-            runtime_backend: None,
-            runtime_metadata: JsonObject::from_text(metadata).unwrap_or_default(),
-            name: None,
-            runtime: Runtime::Python,
-            workspace: self.runtimes.workspace(id, workspace)?,
-            ttl_seconds: None,
-            sliding: false,
-        };
-        let spec = TerminalSpec {
-            name: terminal.name.clone(),
-            command: config.shell.iter().cloned().collect(),
-            cols: Some(cols),
-            rows: Some(rows),
-            output_bytes: Some(config.output_bytes),
-            ..TerminalSpec::default()
-        };
-        let created = self.store.create_dialect_terminal(session, terminal).await;
-        let session = created.map_err(store_problem)?;
-        let terminal = self.runtimes.start_terminal(&session, spec).await?;
-        let directory = session.workspace.path.clone();
-        {
-            let mut registry = self.dialect.registry.lock();
-            if let Some(entry) = registry.get_mut(id) {
-                entry.worker = Some(terminal.id());
-                entry.directory.clone_from(&directory);
-                (entry.created_at, entry.active_at) = (session.created_at, session.created_at);
-                entry.wait_for_somebody(config.orphan_grace);
-            }
-        }
-        self.dialect.moved.notify_one();
-        self.dialect_follow(id, terminal.clone());
-        Ok(Found {
-            session: id,
-            directory,
-            terminal,
-        })
-    }
-
     /// What an owner calls by this id, if its program lives.
     pub(crate) async fn dialect_find(&self, owner: &Owner, id: &str) -> Result<Found, Refusal> {
         self.dialect.check_id(id)?;
@@ -344,36 +221,6 @@ impl ControlPlane {
         if let Some(entry) = self.dialect.registry.lock().get_mut(session) {
             entry.active_at = Timestamp::now();
         }
-    }
-
-    /// Ends a terminal: its id is free when this returns, and all of it goes in the background. `from`:
-    /// the connection that asked for it.
-    pub(crate) async fn dialect_close(
-        self: &Arc<Self>,
-        owner: &Owner,
-        id: &str,
-        from: u64,
-    ) -> Result<(), Refusal> {
-        self.dialect.check_id(id)?;
-        let session = {
-            let mut registry = self.dialect.registry.lock();
-            let session = registry.find(owner, id)?;
-            if let Some(entry) = registry.remove(session) {
-                entry.news.send_modify(|news| {
-                    news.is_closed = true;
-                    news.from = Some(from);
-                });
-            }
-            session
-        };
-        self.dialect_release(session).await;
-        Ok(())
-    }
-
-    /// Ends the terminal of a single connection, in the background.
-    pub(crate) fn dialect_end_single(self: &Arc<Self>, session: SessionId) {
-        self.dialect.registry.lock().remove(session);
-        self.dialect_end(session);
     }
 
     /// Gives a terminal another name; the name as it is kept.
@@ -439,121 +286,5 @@ impl ControlPlane {
             }
         }
         Ok(())
-    }
-
-    /// Follows a terminal to the end of its program.
-    fn dialect_follow(self: &Arc<Self>, session: SessionId, terminal: TerminalHandle) {
-        let this = Arc::clone(self);
-        self.tasks.spawn("follow a terminal", async move {
-            let stopping = this.tasks.stopping();
-            let mut changes = terminal.changes();
-            let exit = tokio::select! {
-                () = stopping.cancelled() => return,
-                exit = terminal.ended() => exit,
-                () = async {
-                    while changes.changed().await.is_ok() {
-                        this.dialect_active(session);
-                        tokio::time::sleep(ACTIVITY).await;
-                    }
-                    // Nothing more is written; how it ended is on its way.
-                    std::future::pending().await
-                } => return,
-            };
-            drop(terminal);
-            this.dialect_active(session);
-            let quotas = this.dialect.quotas();
-            let removed = this.dialect.registry.lock().exited(session, exit, quotas);
-            this.dialect.moved.notify_one();
-            for session in removed {
-                this.dialect_release(session).await;
-            }
-        });
-    }
-
-    /// Frees the id of a terminal that was taken out, and ends it in the background.
-    async fn dialect_release(self: &Arc<Self>, session: SessionId) {
-        if let Err(error) = self.store.release_dialect_terminal(session).await {
-            let error = &error as &dyn std::error::Error;
-            warn!(%session, error, "a terminal's id is not free in the records");
-        }
-        self.dialect_end(session);
-    }
-
-    fn dialect_end(self: &Arc<Self>, session: SessionId) {
-        let this = Arc::clone(self);
-        self.tasks.spawn("end a terminal", async move {
-            if let Err(problem) = this.delete_session(session, true).await
-                && problem.code != abide_model::ProblemCode::SessionNotFound.as_str()
-            {
-                // The next start finds it, and tries again.
-                warn!(%session, problem = problem.message, "a terminal that was closed stays");
-            }
-        });
-    }
-
-    /// Finds the terminals of the server before. Those that nobody can come back to are ended; of the
-    /// others nobody looks at any now.
-    pub(super) async fn recover_dialect(self: &Arc<Self>) -> Result<(), StoreError> {
-        for stored in self.store.dialect_terminals().await? {
-            let id = stored.session_id;
-            let Some(session) = self.store.session(id).await? else {
-                continue;
-            };
-            let workers = self.store.workers(id).await?;
-            let mut terminals = workers.iter().filter(|it| it.kind == WorkerKind::Terminal);
-            let (Some(worker), Some(client_id)) = (terminals.next(), stored.client_id) else {
-                self.dialect_end(id);
-                continue;
-            };
-            let owner = Owner {
-                agent: stored.agent_id,
-                tenant: stored.tenant,
-            };
-            let mut entry = Entry::new(owner, Some(client_id));
-            entry.name = stored.name;
-            entry.directory = session.workspace.path;
-            entry.created_at = session.created_at;
-            entry.active_at = worker.ended_at.unwrap_or_else(Timestamp::now);
-            entry.worker = Some(worker.id);
-            entry.wait_for_somebody(self.dialect.config.orphan_grace);
-            let ended = worker.ended_at.is_some();
-            let exit = ended.then(|| worker.exit.clone().unwrap_or_default());
-            entry.exit = exit.map(|exit| (exit, Instant::now()));
-            self.dialect.registry.lock().insert(id, entry);
-            if let Some(terminal) = self.runtimes.terminal(worker.id) {
-                self.dialect_follow(id, terminal);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends what nobody has looked at for too long, and forgets what has ended long ago; runs until the
-    /// server stops.
-    pub(crate) fn start_dialect_reaper(self: &Arc<Self>) {
-        let this = Arc::clone(self);
-        self.tasks.spawn("orphaned terminals", async move {
-            let stopping = this.tasks.stopping();
-            loop {
-                let kept = this.dialect.config.exited_for;
-                let (overdue, next) = {
-                    let mut registry = this.dialect.registry.lock();
-                    registry.expire(Instant::now(), kept)
-                };
-                for session in overdue {
-                    this.dialect_release(session).await;
-                }
-                let due = async {
-                    match next {
-                        Some(at) => tokio::time::sleep_until(at.into()).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    () = stopping.cancelled() => return,
-                    () = this.dialect.moved.notified() => {}
-                    () = due => {}
-                }
-            }
-        });
     }
 }

@@ -1,11 +1,17 @@
 //! The multi-terminal dialect over a raw protocol client, which knows what the contract says and nothing
 //! of the server.
 
+mod acceptance;
 mod basics;
+mod clauses;
+mod lifetimes;
+mod protocol;
+mod single;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 
-use abide_testkit::{Came, JsonSocket, Refused};
+use abide_testkit::{Came, JsonSocket, Refused, processes_of_worker_dir, still_alive};
 use serde_json::{Value, json};
 
 use crate::api::http::Api;
@@ -24,6 +30,103 @@ fn server(settings: &[&str]) -> Api {
     let mut all = vec!["warm_python=0", SHELL];
     all.extend(settings);
     Api::with(&all)
+}
+
+/// Signs the tokens of users.
+const SECRET: &str = "a secret that the tokens of these users are signed with";
+
+/// A server that takes users' tokens besides its key.
+fn server_of_users(settings: &[&str]) -> Api {
+    let secret = format!("jwt_secret={SECRET}");
+    let mut all = vec![secret.as_str()];
+    all.extend(settings);
+    server(&all)
+}
+
+/// What a user shows who is signed in with this account; another one each time.
+fn token(claims: Value) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let mut claims = claims;
+    claims["exp"] = json!(4_000_000_000_u64);
+    claims["jti"] = json!(uuid::Uuid::new_v4());
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(json!({ "alg": "HS256" })), part(claims));
+    let mut mac: Hmac<sha2::Sha256> = Hmac::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+    format!("{signed}.{signature}")
+}
+
+/// The session that a client's id stands for, as the rest of the API has it.
+async fn session_of(api: &Api, id: &str) -> Value {
+    let sessions = api.get("/sessions").await.check(200);
+    let mut all = sessions.as_array().unwrap().iter();
+    let found = all.find(|it| it["runtime_metadata"]["client_session_id"] == id);
+    found.unwrap_or_else(|| panic!("no session of {id}: {sessions}")).clone()
+}
+
+/// The processes of a terminal: its keeper, its shell and what that has started.
+async fn processes_of(api: &Api, id: &str) -> Vec<u32> {
+    let session = session_of(api, id).await;
+    let session = session["id"].as_str().unwrap();
+    let workers = api.get(&format!("/sessions/{session}/workers")).await.check(200);
+    let worker = workers[0]["id"].as_str().unwrap();
+    let mut found = processes_of_worker_dir(Path::new(worker));
+    found.extend(processes_of_worker_dir(Path::new(session)));
+    found
+}
+
+/// Until none of these lives.
+async fn gone(processes: &[u32]) {
+    while processes.iter().any(|pid| still_alive(*pid)) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// `GET /health`.
+async fn health(api: &Api) -> Value {
+    api.get("/health").await.check(200)
+}
+
+/// Until `/health` says this.
+async fn healthy(api: &Api, field: &str, expected: u64) {
+    while health(api).await[field] != expected {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What is drawn, without the sequences that say how.
+fn plain(text: &str) -> String {
+    let sequences = r"\x1b(\[[0-9;?>=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()*+#%][0-9A-Za-z]|[=>c78MDEHNOZ])";
+    let sequences = regex::Regex::new(sequences).unwrap();
+    sequences.replace_all(text, "").into_owned()
+}
+
+/// The numbers of lines such as `n=7;`, which must follow each other without a gap; the last one.
+fn counted(text: &str) -> u64 {
+    let numbers = regex::Regex::new(r"n=(\d+);").unwrap();
+    let plain = plain(text);
+    let mut last = None;
+    for found in numbers.captures_iter(&plain) {
+        let number: u64 = found[1].parse().unwrap();
+        assert!(
+            last.is_none_or(|last| number == last + 1),
+            "{number} after {last:?}"
+        );
+        last = Some(number);
+    }
+    last.unwrap_or_default()
+}
+
+/// What a client's terminal shows that was written everything that came.
+fn shown(everything: &str) -> String {
+    let size = abide_terminal::Size::new(80, 24).unwrap();
+    let limit = abide_terminal::ScrollbackLimit(1 << 20);
+    let mut screen = abide_terminal::Screen::new(size, limit, 0);
+    screen.feed(everything.as_bytes());
+    screen.text()
 }
 
 /// One connection.
@@ -160,6 +263,16 @@ impl Client {
                 assert_ne!(message["type"], "error", "{message}");
             }
             assert!(self.step().await, "ended before {kind} came");
+        }
+    }
+
+    /// The next message that is no output.
+    async fn told_any(&mut self) -> Value {
+        loop {
+            if let Some(message) = self.others.pop_front() {
+                return message;
+            }
+            assert!(self.step().await, "ended");
         }
     }
 

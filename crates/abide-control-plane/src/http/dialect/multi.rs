@@ -16,7 +16,7 @@ use super::link::{Goodbye, Inbox, Job, Outbox, open};
 use super::tab::Tab;
 use super::typist::Typist;
 use super::{App, clamped};
-use crate::service::{Found, Owner, Refusal};
+use crate::service::{Attachment, Found, Owner, Refusal};
 
 /// Serves one connection until the client leaves or the server stops.
 pub(super) async fn serve(app: App, owner: Owner, socket: WebSocket) {
@@ -123,13 +123,17 @@ impl Connection {
         let id = create.session_id.clone();
         let (rows, cols) = clamped(self.app.dialect.config.size, create.rows, create.cols);
         let owner = self.owner.clone();
-        let found = self.app.dialect_create(owner, create, (rows, cols)).await?;
+        let created = self.app.dialect_create(owner, create, (rows, cols));
+        let (found, attachment) = created.await?;
         let size = Some(WindowSize::new(cols, rows));
         let created = DialectMessage::Created {
             session_id: id.clone(),
             working_directory: found.directory.clone(),
         };
-        self.attach(id, found, size, Some(0), &created).await
+        self.tabs.remove(&id);
+        self.outbox.answer(&created).await;
+        self.attach(id, found, attachment, size, Some(0));
+        Ok(())
     }
 
     async fn reattach(&mut self, id: &str, rows: i64, cols: i64) -> Result<(), Refusal> {
@@ -142,24 +146,24 @@ impl Connection {
             session_id: id.to_owned(),
             working_directory: found.directory.clone(),
         };
-        self.attach(id.to_owned(), found, size, None, &reattached)
-            .await
+        // Whoever saw it before over this connection has seen enough.
+        self.tabs.remove(id);
+        let attachment = self.app.dialect_attach(found.session);
+        let attachment = attachment.ok_or(Refusal::NotFound)?;
+        self.outbox.answer(&reattached).await;
+        self.attach(id.to_owned(), found, attachment, size, None);
+        Ok(())
     }
 
-    /// Says so, and shows the terminal from there on: all of its output, or a snapshot and what follows.
-    async fn attach(
+    /// Shows a terminal from here on: its output from there on, or a snapshot and what follows.
+    fn attach(
         &mut self,
         id: String,
         found: Found,
+        attachment: Attachment,
         size: Option<WindowSize>,
         resume_from: Option<u64>,
-        said: &DialectMessage,
-    ) -> Result<(), Refusal> {
-        // Whoever saw it before over this connection has seen enough.
-        self.tabs.remove(&id);
-        let attachment = self.app.dialect_attach(found.session);
-        let attachment = attachment.ok_or(Refusal::NotFound)?;
-        self.outbox.answer(said).await;
+    ) {
         let scrollback = self.app.dialect.config.output_bytes;
         let viewer = found.terminal.attach(Visit {
             role: ViewerRole::Drive,
@@ -186,7 +190,6 @@ impl Connection {
         self.tabs.insert(id, attached);
         // Fails only when the connection ends.
         let _ = self.jobs.send(Box::pin(tab.show()));
-        Ok(())
     }
 
     async fn close(&mut self, id: &str) -> Result<(), Refusal> {

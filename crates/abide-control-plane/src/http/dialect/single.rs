@@ -26,15 +26,12 @@ pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebS
     let (link, inbox, outbox, jobs) = open(socket, &app.dialect.config);
     let stopping = app.tasks.stopping();
     let hears = async {
-        let Ok(found) = app.dialect_create_single(owner, size).await else {
+        let Ok((found, attachment)) = app.dialect_create_single(owner, size).await else {
             let failed = DialectMessage::SingleError("Failed to create terminal session");
             outbox.answer(&failed).await;
             return Some((close_code::ERROR, "there is no terminal"));
         };
         let ends = Ends(app.clone(), found.session);
-        let Some(attachment) = app.dialect_attach(found.session) else {
-            return None;
-        };
         let session_id = found.session.0.simple().to_string();
         outbox.answer(&DialectMessage::Single { session_id }).await;
         let viewer = found.terminal.attach(Visit {
