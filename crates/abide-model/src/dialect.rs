@@ -419,10 +419,7 @@ mod tests {
             r#"{"type":"create_session","data":{}}"#,
             Some(DialectRequest::Create(DialectCreate::default())),
         );
-        check(
-            r#"{"type":"list_sessions"}"#,
-            Some(DialectRequest::List),
-        );
+        check(r#"{"type":"list_sessions"}"#, Some(DialectRequest::List));
         check(
             r#"{"type":"input","sessionId":"b1","data":{"data":"ls\r"},"more":1}"#,
             Some(DialectRequest::Input {

@@ -24,8 +24,8 @@ mod worker;
 
 pub use agent::{Agent, AgentChanges, AgentStatus, NewAgent};
 pub use dialect::{
-    DIALECT_MAX_SIDE, DIALECT_USUAL_SIZE, DialectCounts, DialectCreate, DialectMessage, DialectReason,
-    DialectRequest, DialectStatus, DialectTerminal,
+    DIALECT_MAX_SIDE, DIALECT_USUAL_SIZE, DialectCounts, DialectCreate, DialectMessage,
+    DialectReason, DialectRequest, DialectStatus, DialectTerminal,
 };
 pub use event::{Event, EventKind, NewEvent};
 pub use ids::{AgentId, EventId, InvalidId, JobId, SessionId, StepId, WorkerId, new_uuid};

@@ -135,9 +135,7 @@ pub(crate) fn start(
         Ok(keeper) => (Arc::clone(keeper.journal()), Some(keeper)),
         Err(left) => (Arc::new(left), None),
     };
-    let scrollback = setup.output_bytes.map_or(SCROLLBACK, |bytes| {
-        usize::try_from(bytes).unwrap_or(usize::MAX)
-    });
+    let scrollback = setup.output_bytes.map_or(SCROLLBACK, scrollback_for);
     let follower = Follower::new(Arc::clone(&journal), setup.dir.clone(), scrollback);
     let (inbox, commands) = mpsc::unbounded_channel();
     let (head, announced) = watch::channel(0);
@@ -164,6 +162,13 @@ pub(crate) fn start(
     );
     tasks.spawn("terminal", task.run(tasks.stopping()));
     Ok(TerminalHandle { shared })
+}
+
+/// Scrollback that holds the last so many bytes of output: kept as lines, each of which costs some
+/// bookkeeping, and dropped by blocks of 64 KiB. Enough for lines of ten characters and more.
+fn scrollback_for(output_bytes: u64) -> usize {
+    let bytes = usize::try_from(output_bytes).unwrap_or(usize::MAX);
+    bytes.saturating_add(bytes / 2).saturating_add(64 * 1024)
 }
 
 impl TerminalHandle {
@@ -224,6 +229,16 @@ impl TerminalHandle {
     pub fn output_range(&self) -> (u64, u64) {
         let journal = &self.shared.journal;
         (journal.earliest().output_offset, journal.output_end())
+    }
+
+    /// Returns once the screen, and so the next snapshot, has everything that is written by now.
+    pub async fn catch_up(&self) {
+        let (follower, head) = (
+            Arc::clone(&self.shared.follower),
+            self.shared.journal.head_seq(),
+        );
+        // Fails only when the runtime is shutting down.
+        let _ = tokio::task::spawn_blocking(move || follower.catch_up(head)).await;
     }
 
     /// Begins to look.

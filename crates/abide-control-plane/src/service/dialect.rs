@@ -9,31 +9,21 @@ mod presence;
 mod registry;
 mod starting;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use abide_model::{
-    AgentId, DialectCounts, DialectCreate, DialectTerminal, Exit, JsonObject, NewSession, Problem,
-    Runtime, SessionId, TerminalSpec, Timestamp, WorkerKind,
-};
+use abide_model::{AgentId, DialectCounts, DialectTerminal, Exit, Problem, SessionId, Timestamp};
 use abide_session_agent::TerminalHandle;
-use abide_store::{StoreError, StoredDialectTerminal};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot, watch};
-use tracing::warn;
+use tokio::sync::{Notify, watch};
 
-use self::registry::{Entry, Registry};
-use self::registry::Quotas;
 pub(crate) use self::registry::{News, Owner};
-use super::{ControlPlane, OwnerRequest, Outcome, WorkspaceRequest, store_problem};
+use self::registry::{Quotas, Registry};
+use super::{ControlPlane, Outcome, OwnerRequest, store_problem};
 use crate::DialectConfig;
 
 /// Characters of a name; the rest is cut off.
 const MAX_NAME: usize = 50;
-/// How exactly the last activity is known.
-const ACTIVITY: Duration = Duration::from_secs(1);
 
 /// Why something is not done, for whoever asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,10 +141,8 @@ impl ControlPlane {
     ) -> Outcome<Owner> {
         let request = match named {
             None => OwnerRequest::Default,
-            Some(text) => AgentId::parse(text).map_or_else(
-                |_| OwnerRequest::Named(text.to_owned()),
-                OwnerRequest::Id,
-            ),
+            Some(text) => AgentId::parse(text)
+                .map_or_else(|_| OwnerRequest::Named(text.to_owned()), OwnerRequest::Id),
         };
         Ok(Owner {
             agent: self.owner(request).await?,
@@ -198,7 +186,9 @@ impl ControlPlane {
         if entry.owner != *owner {
             return Err(Refusal::NotFound);
         }
-        let terminal = entry.worker.and_then(|worker| self.runtimes.terminal(worker));
+        let terminal = entry
+            .worker
+            .and_then(|worker| self.runtimes.terminal(worker));
         Ok(Found {
             session,
             directory: entry.directory.clone(),
@@ -262,7 +252,9 @@ impl ControlPlane {
             counts.sessions += 1;
             counts.orphaned_sessions += usize::from(entry.presence.is_orphaned());
             counts.exited_sessions += usize::from(entry.exit.is_some());
-            let terminal = entry.worker.and_then(|worker| self.runtimes.terminal(worker));
+            let terminal = entry
+                .worker
+                .and_then(|worker| self.runtimes.terminal(worker));
             let (start, end) = terminal.map_or((0, 0), |terminal| terminal.output_range());
             counts.buffer_bytes += end - start;
         }

@@ -64,14 +64,19 @@ async fn session_of(api: &Api, id: &str) -> Value {
     let sessions = api.get("/sessions").await.check(200);
     let mut all = sessions.as_array().unwrap().iter();
     let found = all.find(|it| it["runtime_metadata"]["client_session_id"] == id);
-    found.unwrap_or_else(|| panic!("no session of {id}: {sessions}")).clone()
+    found
+        .unwrap_or_else(|| panic!("no session of {id}: {sessions}"))
+        .clone()
 }
 
 /// The processes of a terminal: its keeper, its shell and what that has started.
 async fn processes_of(api: &Api, id: &str) -> Vec<u32> {
     let session = session_of(api, id).await;
     let session = session["id"].as_str().unwrap();
-    let workers = api.get(&format!("/sessions/{session}/workers")).await.check(200);
+    let workers = api
+        .get(&format!("/sessions/{session}/workers"))
+        .await
+        .check(200);
     let worker = workers[0]["id"].as_str().unwrap();
     let mut found = processes_of_worker_dir(Path::new(worker));
     found.extend(processes_of_worker_dir(Path::new(session)));
@@ -99,18 +104,33 @@ async fn healthy(api: &Api, field: &str, expected: u64) {
 
 /// What is drawn, without the sequences that say how.
 fn plain(text: &str) -> String {
-    let sequences = r"\x1b(\[[0-9;?>=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()*+#%][0-9A-Za-z]|[=>c78MDEHNOZ])";
-    let sequences = regex::Regex::new(sequences).unwrap();
-    sequences.replace_all(text, "").into_owned()
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, sequence)) = rest.split_once('\x1b') {
+        plain.push_str(before);
+        let ends = |c: char| ('\x40'..='\x7e').contains(&c);
+        rest = match sequence.as_bytes().first() {
+            Some(b'[') => sequence[1..].split_once(ends).map_or("", |(_, rest)| rest),
+            Some(b']') => sequence.split_once("\x1b\\").map_or("", |(_, rest)| rest),
+            Some(b'(' | b')' | b'#') => &sequence[2..],
+            _ => &sequence[1..],
+        };
+    }
+    plain.push_str(rest);
+    plain
 }
 
 /// The numbers of lines such as `n=7;`, which must follow each other without a gap; the last one.
 fn counted(text: &str) -> u64 {
-    let numbers = regex::Regex::new(r"n=(\d+);").unwrap();
-    let plain = plain(text);
     let mut last = None;
-    for found in numbers.captures_iter(&plain) {
-        let number: u64 = found[1].parse().unwrap();
+    for piece in plain(text).split("n=").skip(1) {
+        let Some(number) = piece
+            .split(';')
+            .next()
+            .and_then(|it| it.parse::<u64>().ok())
+        else {
+            continue;
+        };
         assert!(
             last.is_none_or(|last| number == last + 1),
             "{number} after {last:?}"
@@ -215,7 +235,9 @@ impl Client {
     /// The ids of the present list.
     async fn ids(&mut self) -> Vec<String> {
         let list = self.list().await;
-        let ids = list.iter().map(|it| it["sessionId"].as_str().unwrap().to_owned());
+        let ids = list
+            .iter()
+            .map(|it| it["sessionId"].as_str().unwrap().to_owned());
         ids.collect()
     }
 
@@ -248,8 +270,20 @@ impl Client {
 
     /// Until this was shown.
     async fn until(&mut self, id: &str, text: &str) {
-        while !self.seen.get(id).is_some_and(|seen| seen.contains(text)) {
-            assert!(self.step().await, "ended before {text:?} came: {:?}", self.seen);
+        let mut searched = 0;
+        loop {
+            let seen = self.seen.get(id).map_or("", String::as_str);
+            // A scrollback in place of what was seen.
+            searched = seen.floor_char_boundary(searched);
+            if seen[searched..].contains(text) {
+                return;
+            }
+            searched = seen.len().saturating_sub(text.len());
+            assert!(
+                self.step().await,
+                "ended before {text:?} came: {:?}",
+                self.seen
+            );
         }
     }
 

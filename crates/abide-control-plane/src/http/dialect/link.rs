@@ -177,9 +177,9 @@ impl Inbox {
             };
             let request = match &message {
                 Message::Text(text) => DialectRequest::parse(text),
-                Message::Binary(bytes) => {
-                    std::str::from_utf8(bytes).ok().and_then(DialectRequest::parse)
-                }
+                Message::Binary(bytes) => std::str::from_utf8(bytes)
+                    .ok()
+                    .and_then(DialectRequest::parse),
                 Message::Ping(_) | Message::Pong(_) => continue,
                 Message::Close(_) => return Err(None),
             };

@@ -114,7 +114,9 @@ impl Connection {
                 }
             }
             DialectRequest::Ping { session_id } => {
-                self.outbox.answer(&DialectMessage::Pong { session_id }).await;
+                self.outbox
+                    .answer(&DialectMessage::Pong { session_id })
+                    .await;
             }
         }
     }
@@ -164,18 +166,18 @@ impl Connection {
         size: Option<WindowSize>,
         resume_from: Option<u64>,
     ) {
-        let scrollback = self.app.dialect.config.output_bytes;
         let viewer = found.terminal.attach(Visit {
             role: ViewerRole::Drive,
             size,
             resume_from,
-            scrollback: usize::try_from(scrollback).unwrap_or(usize::MAX),
+            // All that is kept.
+            scrollback: usize::MAX,
             blocks: false,
         });
         let closed = CancellationToken::new();
         let attached = Attached {
             session: found.session,
-            terminal: found.terminal,
+            terminal: found.terminal.clone(),
             viewer: viewer.id(),
             closed: closed.clone(),
         };
@@ -188,8 +190,15 @@ impl Connection {
             closed,
         };
         self.tabs.insert(id, attached);
+        let showing = async move {
+            if resume_from.is_none() {
+                // A snapshot is to have what was seen of the terminal before, by whomever.
+                found.terminal.catch_up().await;
+            }
+            tab.show().await;
+        };
         // Fails only when the connection ends.
-        let _ = self.jobs.send(Box::pin(tab.show()));
+        let _ = self.jobs.send(Box::pin(showing));
     }
 
     async fn close(&mut self, id: &str) -> Result<(), Refusal> {

@@ -118,7 +118,8 @@ impl Tab {
             return true;
         }
         let session_id = self.client_id.clone();
-        self.send(&DialectMessage::Output { session_id, data }).await
+        self.send(&DialectMessage::Output { session_id, data })
+            .await
     }
 
     async fn scrollback(&self, data: String) -> bool {

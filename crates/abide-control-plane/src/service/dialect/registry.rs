@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use abide_model::{
-    AgentId, DialectStatus, DialectTerminal, Exit, SessionId, Timestamp, WorkerId,
-};
+use abide_model::{AgentId, DialectStatus, DialectTerminal, Exit, SessionId, Timestamp, WorkerId};
 use tokio::sync::watch;
 
 use super::Refusal;
@@ -171,7 +169,9 @@ impl Registry {
     /// What an owner calls by this id.
     pub(super) fn find(&self, owner: &Owner, id: &str) -> Result<SessionId, Refusal> {
         if let Some(session) = self.ids.get(&(owner.clone(), id.to_owned())) {
-            let started = self.get(*session).is_some_and(|entry| entry.worker.is_some());
+            let started = self
+                .get(*session)
+                .is_some_and(|entry| entry.worker.is_some());
             return started.then_some(*session).ok_or(Refusal::NotFound);
         }
         // Among the users of one tenant it is said that there is such a terminal; to others it is not.
@@ -193,7 +193,10 @@ impl Registry {
 
     /// An owner's terminals, oldest first.
     pub(super) fn list(&self, owner: &Owner) -> Vec<DialectTerminal> {
-        let mut listed: Vec<_> = self.of(owner).filter_map(|(_, entry)| entry.listed()).collect();
+        let mut listed: Vec<_> = self
+            .of(owner)
+            .filter_map(|(_, entry)| entry.listed())
+            .collect();
         listed.sort_by(|one, other| {
             let key = |it: &DialectTerminal| (it.created_at, it.session_id.clone());
             key(one).cmp(&key(other))
@@ -203,7 +206,9 @@ impl Registry {
 
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, &Entry)> {
-        self.terminals.iter().map(|(session, entry)| (*session, entry))
+        self.terminals
+            .iter()
+            .map(|(session, entry)| (*session, entry))
     }
 
     /// Notes that somebody came; what it will hear from here on. `None`: too late.

@@ -60,7 +60,11 @@ impl ControlPlane {
             client_id: entry.client_id.clone(),
             name: entry.name.clone(),
         };
-        let removed = self.dialect.registry.lock().reserve(session, entry, quotas)?;
+        let removed = self
+            .dialect
+            .registry
+            .lock()
+            .reserve(session, entry, quotas)?;
         let (reply, started) = oneshot::channel();
         let this = Arc::clone(self);
         self.tasks.spawn("start a terminal", async move {

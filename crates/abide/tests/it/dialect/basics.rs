@@ -28,7 +28,9 @@ async fn a_terminal_is_created_typed_into_listed_and_come_back_to() {
     assert!(scrollback.contains("31 101"), "{scrollback:?}");
     client.types("b1", "echo $X''\r").await;
     client.until("b1", "kept\r\n$ ").await;
-    client.say("close_session", json!({ "sessionId": "b1" })).await;
+    client
+        .say("close_session", json!({ "sessionId": "b1" }))
+        .await;
     let closed = client.told("session_closed").await;
     assert_eq!(closed["data"]["reason"], "user_requested");
     assert!(client.list().await.is_empty());

@@ -12,17 +12,28 @@ async fn each_owner_has_a_quota_and_all_have_one() {
     let mut bob = Client::with_token(&api, &token(json!({ "sub": "bob" }))).await;
     alice.create("a1").await;
     alice.create("a2").await;
-    alice.say("create_session", json!({ "sessionId": "a3" })).await;
-    assert_eq!(alice.error().await.0, "maximum sessions reached: 2 of one user");
+    alice
+        .say("create_session", json!({ "sessionId": "a3" }))
+        .await;
+    assert_eq!(
+        alice.error().await.0,
+        "maximum sessions reached: 2 of one user"
+    );
     bob.create("b1").await;
-    bob.say("create_session", json!({ "sessionId": "b2" })).await;
-    assert_eq!(bob.error().await.0, "maximum sessions reached: 3 of all users");
+    bob.say("create_session", json!({ "sessionId": "b2" }))
+        .await;
+    assert_eq!(
+        bob.error().await.0,
+        "maximum sessions reached: 3 of all users"
+    );
     // One that has ended makes room.
     alice.types("a1", "exit\r").await;
     alice.told("session_closed").await;
     alice.create("a3").await;
     assert_eq!(alice.ids().await, ["a2", "a3"]);
-    alice.say("close_session", json!({ "sessionId": "a3" })).await;
+    alice
+        .say("close_session", json!({ "sessionId": "a3" }))
+        .await;
     alice.told("session_closed").await;
     bob.create("b2").await;
     assert_eq!(health(&api).await["sessions"], 3);
@@ -34,7 +45,9 @@ async fn two_who_create_the_same_at_once_get_one() {
     let mut clients = Vec::new();
     for _ in 0..6 {
         let mut client = Client::of(&api).await;
-        client.say("create_session", json!({ "sessionId": "t" })).await;
+        client
+            .say("create_session", json!({ "sessionId": "t" }))
+            .await;
         clients.push(client);
     }
     let (mut created, mut refused) = (0, 0);
@@ -72,7 +85,9 @@ async fn those_that_have_ended_are_kept_for_a_while_and_not_all() {
     client.types("t", "exit\r").await;
     client.told("session_closed").await;
     healthy(&api, "sessions", 0).await;
-    client.say("reattach_session", json!({ "sessionId": "t" })).await;
+    client
+        .say("reattach_session", json!({ "sessionId": "t" }))
+        .await;
     assert_eq!(client.error().await.0, "session not found");
 }
 
@@ -93,7 +108,9 @@ async fn how_one_ended_while_no_server_was_there_is_known_to_the_next() {
     gone(&processes).await;
     api.up_again();
     let mut client = Client::of(&api).await;
-    client.say("reattach_session", json!({ "sessionId": "t" })).await;
+    client
+        .say("reattach_session", json!({ "sessionId": "t" }))
+        .await;
     let error = client.told("error").await;
     assert_eq!(error["data"]["details"], "Session t has exited (code: 5)");
     // And to the one after that.
@@ -114,7 +131,11 @@ async fn the_grace_begins_anew_with_the_server() {
     let mut client = Client::of(&api).await;
     client.reattach("kept").await;
     healthy(&api, "sessions", 1).await;
-    assert!(up.elapsed() >= std::time::Duration::from_millis(1500), "{:?}", up.elapsed());
+    assert!(
+        up.elapsed() >= std::time::Duration::from_millis(1500),
+        "{:?}",
+        up.elapsed()
+    );
     client.types("kept", "echo st'i'll\r").await;
     client.until("kept", "still\r\n$ ").await;
 }
@@ -127,7 +148,9 @@ async fn one_that_was_being_closed_when_the_server_died_does_not_come_back() {
     client.types("t", "trap '' HUP TERM; echo d'ea'f\r").await;
     client.until("t", "deaf\r\n$ ").await;
     let processes = processes_of(&api, "t").await;
-    client.say("close_session", json!({ "sessionId": "t" })).await;
+    client
+        .say("close_session", json!({ "sessionId": "t" }))
+        .await;
     client.told("session_closed").await;
     // Closing takes its time, and nobody waits for it.
     client.create("u").await;
@@ -143,7 +166,12 @@ async fn health_counts() {
     let api = server(&[]);
     let none = health(&api).await;
     assert_eq!(none["status"], "healthy");
-    for field in ["sessions", "orphanedSessions", "exitedSessions", "bufferBytes"] {
+    for field in [
+        "sessions",
+        "orphanedSessions",
+        "exitedSessions",
+        "bufferBytes",
+    ] {
         assert_eq!(none[field], 0, "{field}");
     }
     let mut client = Client::of(&api).await;

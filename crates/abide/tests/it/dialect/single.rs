@@ -43,7 +43,8 @@ impl Single {
                 Came::Json(message) => {
                     assert_eq!(message["type"], "output", "{message}");
                     assert!(message.get("sessionId").is_none(), "{message}");
-                    self.seen.push_str(message["data"]["data"].as_str().unwrap());
+                    self.seen
+                        .push_str(message["data"]["data"].as_str().unwrap());
                 }
                 other => panic!("{other:?} after {:?}", self.seen),
             }
@@ -57,13 +58,22 @@ async fn it_is_typed_into_and_resized_and_goes_with_its_connection() {
     let mut single = Single::open(&api, "&rows=33&cols=99").await;
     single.say("input", json!({ "data": "stty size\r" })).await;
     single.until("33 99\r\n$ ").await;
-    single.say("resize", json!({ "rows": 20, "cols": 70 })).await;
+    single
+        .say("resize", json!({ "rows": 20, "cols": 70 }))
+        .await;
     single.say("list_sessions", json!(null)).await;
-    single.say("close_session", json!({ "sessionId": single.id })).await;
-    single.say("input", json!({ "data": "stty size; echo o'n'e\r" })).await;
+    single
+        .say("close_session", json!({ "sessionId": single.id }))
+        .await;
+    single
+        .say("input", json!({ "data": "stty size; echo o'n'e\r" }))
+        .await;
     single.until("20 70\r\none\r\n$ ").await;
     single.say("ping", json!(null)).await;
-    assert_eq!(single.socket.next().await.unwrap(), Came::Json(json!({ "type": "pong" })));
+    assert_eq!(
+        single.socket.next().await.unwrap(),
+        Came::Json(json!({ "type": "pong" }))
+    );
     let resize = json!({ "sessionId": single.id, "rows": 21, "cols": 71 });
     api.post("/terminal/resize", &resize).await.check(200);
     single.say("input", json!({ "data": "stty size\r" })).await;
@@ -81,13 +91,17 @@ async fn it_is_typed_into_and_resized_and_goes_with_its_connection() {
 async fn nobody_else_is_offered_it() {
     let api = server(&[]);
     let mut single = Single::open(&api, "").await;
-    single.say("input", json!({ "data": "echo mi'n'e\r" })).await;
+    single
+        .say("input", json!({ "data": "echo mi'n'e\r" }))
+        .await;
     single.until("mine\r\n$ ").await;
     assert_eq!(health(&api).await["sessions"], 1);
     let mut client = Client::of(&api).await;
     assert!(client.list().await.is_empty());
     for kind in ["reattach_session", "close_session", "rename_session"] {
-        client.say(kind, json!({ "sessionId": single.id, "name": "n" })).await;
+        client
+            .say(kind, json!({ "sessionId": single.id, "name": "n" }))
+            .await;
         assert_eq!(client.error().await.0, "session not found", "{kind}");
     }
     single.say("input", json!({ "data": "stty size\r" })).await;
@@ -102,7 +116,10 @@ async fn after_its_shell_it_is_silent_and_there() {
     single.until("exit 4\r\n").await;
     healthy(&api, "exitedSessions", 1).await;
     single.say("ping", json!(null)).await;
-    assert_eq!(single.socket.next().await.unwrap(), Came::Json(json!({ "type": "pong" })));
+    assert_eq!(
+        single.socket.next().await.unwrap(),
+        Came::Json(json!({ "type": "pong" }))
+    );
     drop(single);
     healthy(&api, "sessions", 0).await;
 }
@@ -111,7 +128,9 @@ async fn after_its_shell_it_is_silent_and_there() {
 async fn one_whose_server_died_is_ended_by_the_next() {
     let mut api = server(&[]);
     let mut single = Single::open(&api, "").await;
-    single.say("input", json!({ "data": "echo he'r'e\r" })).await;
+    single
+        .say("input", json!({ "data": "echo he'r'e\r" }))
+        .await;
     single.until("here\r\n$ ").await;
     let session = uuid::Uuid::parse_str(&single.id).unwrap().to_string();
     let processes = processes_of_worker_dir(std::path::Path::new(&session));
