@@ -3,6 +3,7 @@
 
 mod address;
 mod base_url;
+mod dialect;
 mod layers;
 mod planes;
 mod value;
@@ -400,24 +401,6 @@ impl Config {
             )),
             _ => Ok(()),
         }
-    }
-
-    /// Refuses what no connection of the dialect could live with.
-    pub(crate) fn check_dialect(&self) -> Result<(), CommandError> {
-        let ping = self.terminal_ping_interval.0;
-        if ping.is_zero() || ping >= self.terminal_read_timeout.0 {
-            let wrong = "must be more than nothing and less than terminal_read_timeout";
-            return Err(self.error("terminal_ping_interval", wrong));
-        }
-        for (name, side) in [
-            ("terminal_rows", self.terminal_rows),
-            ("terminal_cols", self.terminal_cols),
-        ] {
-            if !(1..=500).contains(&side) {
-                return Err(self.error(name, "must be from 1 to 500"));
-            }
-        }
-        Ok(())
     }
 
     /// Refuses what would open the server to the network unintentionally.

@@ -18,9 +18,9 @@ const HANG_UP_GRACE_MS: u64 = 500;
 /// For the programs it started.
 const TERMINATE_GRACE_MS: u64 = 1000;
 
-/// Least output that is kept of a terminal whose own amount was asked for, in bytes: writers of less
-/// would wait for their readers all the time.
-const MIN_JOURNAL: u64 = 64 * 1024;
+/// Least capacity of a journal, where less output than that is to be kept: twice what a viewer may be behind
+/// until it is moved forward, so that one that is scheduled late does not find the ring turned.
+const MIN_JOURNAL: u64 = 2 * 1024 * 1024;
 
 /// A terminal that could not be started or taken over.
 #[derive(Debug, Clone, thiserror::Error)]

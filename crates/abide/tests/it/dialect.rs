@@ -3,10 +3,12 @@
 
 mod acceptance;
 mod basics;
-mod clauses;
 mod lifetimes;
 mod protocol;
+mod requirements;
 mod single;
+mod stories;
+mod ways_in;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -149,11 +151,24 @@ fn shown(everything: &str) -> String {
     screen.text()
 }
 
+/// Terminals as a page makes them, with names.
+async fn three(api: &Api) -> Client {
+    let mut client = Client::of(api).await;
+    for (id, name) in [("x", "Terminal 1"), ("y", "build"), ("z", "logs")] {
+        client
+            .create_with(json!({ "sessionId": id, "rows": 24, "cols": 80, "name": name }))
+            .await;
+    }
+    client
+}
+
 /// One connection.
 struct Client {
     socket: JsonSocket,
     /// What was shown of each terminal since its last scrollback.
     seen: HashMap<String, String>,
+    /// How many scrollbacks came.
+    scrollbacks: usize,
     /// Messages other than output that nobody has looked at.
     others: VecDeque<Value>,
 }
@@ -174,6 +189,7 @@ impl Client {
         Ok(Self {
             socket: socket.unwrap()?,
             seen: HashMap::new(),
+            scrollbacks: 0,
             others: VecDeque::new(),
         })
     }
@@ -260,6 +276,7 @@ impl Client {
             "output" => self.seen.entry(id).or_default().push_str(data.unwrap()),
             kind => {
                 if kind == "scrollback" {
+                    self.scrollbacks += 1;
                     self.seen.insert(id, data.unwrap().to_owned());
                 }
                 self.others.push_back(message);
@@ -270,12 +287,14 @@ impl Client {
 
     /// Until this was shown.
     async fn until(&mut self, id: &str, text: &str) {
-        let mut searched = 0;
+        let (mut searched, mut scrollbacks) = (0, 0);
         loop {
             let seen = self.seen.get(id).map_or("", String::as_str);
-            // A scrollback in place of what was seen.
-            searched = seen.floor_char_boundary(searched);
-            if seen[searched..].contains(text) {
+            if scrollbacks != self.scrollbacks {
+                // Something else may stand in place of what was searched.
+                (searched, scrollbacks) = (0, self.scrollbacks);
+            }
+            if seen[seen.floor_char_boundary(searched)..].contains(text) {
                 return;
             }
             searched = seen.len().saturating_sub(text.len());
