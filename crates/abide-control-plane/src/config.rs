@@ -1,8 +1,12 @@
 //! What the control plane is told at start.
 
+mod dialect;
+
 use std::path::PathBuf;
 
 use abide_data_plane::auth::AuthConfig;
+
+pub use dialect::DialectConfig;
 
 /// Plain settings; nothing in here changes while the server runs.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ pub struct ControlPlaneConfig {
     pub queue_length: usize,
     /// Applied to steps that bring no `timeout_ms`; none by default.
     pub step_timeout_ms: Option<u64>,
+    /// The multi-terminal dialect.
+    pub dialect: DialectConfig,
     /// Register an unknown `agent_id` instead of answering 404.
     pub auto_register_agents: bool,
 }

@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod body;
+mod dialect;
 mod error;
 mod events;
 mod jobs;
@@ -85,6 +86,8 @@ fn service(app: &App) -> Router {
     let guarded = guarded.route_layer(from_fn_with_state(app.clone(), auth::require_key));
     guarded
         .merge(open)
+        // Who may use these is asked in their own way.
+        .merge(dialect::router())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(app.config.max_body_bytes))

@@ -1,6 +1,7 @@
 //! What the API does, independent of HTTP.
 
 mod agents;
+mod dialect;
 mod jobs;
 mod sessions;
 mod steps;
@@ -16,6 +17,7 @@ use abide_store::{Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use agents::{did, new_agent};
+pub(crate) use dialect::{Attachment, Dialect, Found, News, Owner, Refusal};
 pub(crate) use jobs::{JobState, NewJob};
 pub(crate) use sessions::{CreateSession, OwnerRequest, WorkspaceRequest};
 pub(crate) use steps::{Caller, Submission, Submitted, with_end, with_phase};
@@ -47,6 +49,7 @@ pub struct ControlPlane {
     pub(crate) tasks: Tasks,
     pub(crate) authorizer: Authorizer,
     pub(crate) started_at: Timestamp,
+    pub(crate) dialect: Dialect,
     /// Turns to run.
     job_turns: Semaphore,
     /// How many jobs ended since the start.
@@ -105,11 +108,12 @@ impl ControlPlane {
         Self {
             runtimes: runtimes(store.clone(), recorder),
             authorizer: Authorizer::new(&config.auth),
-            config,
             store,
             metrics,
             tasks,
             started_at: Timestamp::now(),
+            dialect: Dialect::new(config.dialect.clone()),
+            config,
             job_turns: Semaphore::new(jobs::AT_ONCE),
             job_ends: watch::channel(0).0,
             expiry_moved: tokio::sync::Notify::new(),
@@ -121,6 +125,7 @@ impl ControlPlane {
     /// serving.
     pub async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
         self.runtimes.recover().await?;
+        self.recover_dialect().await?;
         self.resume_jobs().await
     }
 

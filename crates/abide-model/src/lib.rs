@@ -7,6 +7,7 @@
 mod agent;
 mod asciicast;
 mod bytes;
+mod dialect;
 mod event;
 mod ids;
 mod job;
@@ -24,6 +25,10 @@ mod worker;
 
 pub use agent::{Agent, AgentChanges, AgentStatus, NewAgent};
 pub use asciicast::{CastError, CastEvent, CastFormat, CastHeader, CastReader, CastWriter};
+pub use dialect::{
+    DIALECT_MAX_SIDE, DIALECT_USUAL_SIZE, DialectCounts, DialectCreate, DialectMessage,
+    DialectReason, DialectRequest, DialectStatus, DialectTerminal,
+};
 pub use event::{Event, EventKind, NewEvent};
 pub use ids::{AgentId, EventId, InvalidId, JobId, SessionId, StepId, WorkerId, new_uuid};
 pub use job::{Job, JobEnd, JobStatus};

@@ -57,6 +57,9 @@ pub struct TerminalSpec {
     /// The terminal in whose place it was started. Set by the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<WorkerId>,
+    /// Output that is kept of it, in bytes; `journal_bytes` of the configuration if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
 }
 
 /// What is to be changed of a terminal; what is not given stays.

@@ -29,6 +29,9 @@ pub struct AgentConfig {
     /// Descriptors that user code may open before it raises the limit itself; as many as the agent
     /// may if `None`.
     pub open_files: Option<u64>,
+    /// How long a program on a terminal that is stopped may take to end after it was hung up, and again
+    /// after it was told to terminate; 500 ms and 1 s if `None`.
+    pub terminal_close_grace: Option<Duration>,
     /// The environment of user code, complete: nothing else is passed on.
     pub environment: Vec<(String, String)>,
 }

@@ -59,6 +59,8 @@ pub struct NewTerminal {
     pub size: WindowSize,
     /// Whose size it has when several look at it.
     pub policy: SizePolicy,
+    /// Output that is kept, in bytes; as much as the agent keeps of every worker if `None`.
+    pub output_bytes: Option<u64>,
 }
 
 /// One who comes to look.
@@ -110,6 +112,8 @@ pub(crate) struct TerminalSetup {
     /// What its keeper left, if that is gone.
     pub(crate) keeper: Result<KeeperClient, JournalReader>,
     pub(crate) policy: SizePolicy,
+    /// See [`NewTerminal::output_bytes`].
+    pub(crate) output_bytes: Option<u64>,
 }
 
 /// Starts the owner task.
@@ -123,7 +127,8 @@ pub(crate) fn start(
         Ok(keeper) => (Arc::clone(keeper.journal()), Some(keeper)),
         Err(left) => (Arc::new(left), None),
     };
-    let follower = Follower::new(Arc::clone(&journal), setup.dir.clone(), SCROLLBACK);
+    let scrollback = setup.output_bytes.map_or(SCROLLBACK, scrollback_for);
+    let follower = Follower::new(Arc::clone(&journal), setup.dir.clone(), scrollback);
     let (inbox, commands) = mpsc::unbounded_channel();
     let (head, announced) = watch::channel(0);
     let shared = Arc::new(Shared {
@@ -150,6 +155,13 @@ pub(crate) fn start(
     Ok(TerminalHandle { shared })
 }
 
+/// Scrollback that holds the last so many bytes of output: kept as lines, each of which costs some
+/// bookkeeping, and dropped by blocks of 64 KiB. Enough for lines of ten characters and more.
+fn scrollback_for(output_bytes: u64) -> usize {
+    let bytes = usize::try_from(output_bytes).unwrap_or(usize::MAX);
+    bytes.saturating_add(bytes / 2).saturating_add(64 * 1024)
+}
+
 impl TerminalHandle {
     /// Which worker.
     pub fn id(&self) -> WorkerId {
@@ -164,6 +176,20 @@ impl TerminalHandle {
     /// How the program that was started ended, once that is recorded.
     pub fn exit(&self) -> Option<Exit> {
         self.shared.exit.borrow().clone()
+    }
+
+    /// The same, once it is there.
+    pub async fn ended(&self) -> Exit {
+        let mut exit = self.shared.exit.subscribe();
+        let ended = exit.wait_for(Option::is_some).await;
+        // The sender lives as long as this handle.
+        let exit = ended.ok().and_then(|exit| exit.clone());
+        exit.unwrap_or_default()
+    }
+
+    /// Changes whenever something is written to it; ends with its keeper.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.head.clone()
     }
 
     /// Its size now.
@@ -212,6 +238,16 @@ impl TerminalHandle {
     /// Everything that the journal still has, with its times and changes of size.
     pub fn recording(&self) -> TerminalRecording {
         TerminalRecording::new(Arc::clone(&self.shared))
+    }
+
+    /// Returns once the screen, and so the next snapshot, has everything that is written by now.
+    pub async fn catch_up(&self) {
+        let (follower, head) = (
+            Arc::clone(&self.shared.follower),
+            self.shared.journal.head_seq(),
+        );
+        // Fails only when the runtime is shutting down.
+        let _ = tokio::task::spawn_blocking(move || follower.catch_up(head)).await;
     }
 
     /// Begins to look.

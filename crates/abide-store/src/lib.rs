@@ -3,8 +3,8 @@
 //!
 //! What it guarantees:
 //! - A change and the event that tells of it commit together, and a call answers only after the
-//!   commit. [`Synchronous`] says what a commit survives. Changes of routes, runs
-//!   and jobs have no events.
+//!   commit. [`Synchronous`] says what a commit survives. Changes of routes, runs,
+//!   jobs and names of terminals have no events.
 //! - Event sequence numbers are given in commit order by the one writer: a reader that has seen
 //!   `n` will never find a new event at or below `n`. [`Store::watch_events`] tells of new ones.
 //! - Dropping the future of a change does not undo the change; it only loses the answer.
@@ -17,6 +17,7 @@
 mod agents;
 mod cache;
 mod checkpoint;
+mod dialect;
 mod error;
 mod events;
 mod jobs;
@@ -31,6 +32,7 @@ mod store;
 mod workers;
 mod writer;
 
+pub use dialect::StoredDialectTerminal;
 pub use error::{Cause, OpenError, StoreError};
 pub use events::EventFilter;
 pub use jobs::CreatedJob;

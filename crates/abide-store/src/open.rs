@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_session_expiry.sql"),
     include_str!("../migrations/0006_runs.sql"),
     include_str!("../migrations/0007_terminals.sql"),
+    include_str!("../migrations/0008_dialect.sql"),
 ];
 
 /// The schema version this program writes.

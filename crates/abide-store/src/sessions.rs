@@ -177,7 +177,8 @@ pub(crate) fn shift(
     Ok(())
 }
 
-fn create(
+/// Creates a session; see [`Store::create_session`].
+pub(crate) fn create(
     change: &Change<'_>,
     new: NewSession,
     request: Option<&RequestKey>,

@@ -5,6 +5,7 @@
 
 mod agent;
 mod data_plane;
+mod json_socket;
 mod processes;
 pub mod proxy;
 mod server;
@@ -13,6 +14,7 @@ mod terminal;
 
 pub use agent::{AgentOptions, TestAgent};
 pub use data_plane::TestDataPlane;
+pub use json_socket::{Came, DeafSocket, JsonSocket, Refused};
 pub(crate) use processes::agent_is_there;
 pub use processes::{processes_of_worker_dir, still_alive};
 pub use proxy::Proxy;

@@ -3,6 +3,7 @@
 
 mod address;
 mod base_url;
+mod dialect;
 mod layers;
 mod planes;
 mod value;
@@ -16,7 +17,7 @@ pub(crate) use base_url::BaseUrl;
 pub(crate) use layers::{Environment, Flags, Origin};
 use layers::{File, Layers};
 pub(crate) use planes::{AgentSource, Registry};
-pub(crate) use value::{ByteSize, Exactly, Hosts, LogFormat, Span, Synchronous, Value};
+pub(crate) use value::{ByteSize, Exactly, Grace, Hosts, LogFormat, Span, Synchronous, Value};
 
 use crate::error::{CommandError, Kind};
 
@@ -198,7 +199,8 @@ settings! {
     database_driver: String, "ABIDE_DATABASE_DRIVER" | "DATABASE_DRIVER", "sqlite";
     /// The control plane's database file, as `file:PATH`.
     database_url: Option<String>, "ABIDE_DATABASE_URL" | "DATABASE_URL", "" ("control-plane/abide.db in the data directory");
-    /// Secret that the tokens between planes are signed with (JWT, HS256).
+    /// Secret that the tokens between planes, and those that `abide up` takes besides its key, are signed
+    /// with (JWT, HS256).
     jwt_secret: Option<String>, "ABIDE_JWT_SECRET" | "AUTH_JWT_SECRET", "" ("none: no token is accepted");
     /// What the `iss` of those tokens must be.
     jwt_issuer: Option<String>, "ABIDE_JWT_ISSUER" | "AUTH_ISSUER", "" ("not checked");
@@ -215,6 +217,44 @@ settings! {
     otlp_endpoint: Option<String>, "ABIDE_OTLP_ENDPOINT" | "OTEL_EXPORTER_OTLP_ENDPOINT", "" ("none");
     /// What a plane calls itself in traces.
     service_name: Option<String>, "ABIDE_SERVICE_NAME" | "OTEL_SERVICE_NAME", "" ("its command");
+    /// How long a terminal of the multi-terminal dialect may be looked at by nobody until it is ended; a
+    /// number alone is one of seconds, 0 is never.
+    orphan_grace: Grace, "ABIDE_ORPHAN_GRACE" | "PTY_ORPHAN_GRACE_PERIOD", "0" ("0: never");
+    /// Output that is kept of each terminal of the dialect.
+    terminal_output: ByteSize, "ABIDE_TERMINAL_OUTPUT" | "PTY_OUTPUT_BUFFER_SIZE", "256KiB";
+    /// How long a program on a terminal that is closed may take to end after it was hung up, and again
+    /// after it was told to terminate; then it is killed.
+    terminal_close_grace: Option<Span>, "ABIDE_TERMINAL_CLOSE_GRACE" | "PTY_CLOSE_GRACE_PERIOD", "" ("500ms, then 1s");
+    /// The program of terminals of the dialect.
+    terminal_shell: Option<String>, "ABIDE_TERMINAL_SHELL" | "DEFAULT_SHELL", "" ("$SHELL, else bash, else sh");
+    /// Rows of a terminal where a client of the dialect asks for none, or not for 1 to 500.
+    terminal_rows: u16, "ABIDE_TERMINAL_ROWS" | "DEFAULT_ROWS", "24";
+    /// Its columns, likewise.
+    terminal_cols: u16, "ABIDE_TERMINAL_COLS" | "DEFAULT_COLS", "80";
+    /// Terminals of the dialect that one owner may have.
+    max_terminals_per_owner: u32, "ABIDE_MAX_TERMINALS_PER_OWNER", "100";
+    /// Terminals of the dialect that there may be.
+    max_terminals: u32, "ABIDE_MAX_TERMINALS", "1000";
+    /// Terminals of one owner that are kept after their programs have ended; the oldest go first.
+    exited_terminals: u32, "ABIDE_EXITED_TERMINALS", "32";
+    /// How long those are kept.
+    exited_terminal_time: Span, "ABIDE_EXITED_TERMINAL_TIME", "1h";
+    /// Longest id that a client of the dialect may give a terminal, in bytes.
+    terminal_id_length: u32, "ABIDE_TERMINAL_ID_LENGTH" | "TERMINAL_SESSION_ID_MAX_LENGTH", "128";
+    /// Input that comes over the dialect is handed on in pieces of this size; a message may be longer.
+    terminal_piece: ByteSize, "ABIDE_TERMINAL_PIECE" | "TERMINAL_WS_MAX_MESSAGE_BYTES", "64KiB";
+    /// Messages per second that are read from a connection of the dialect over a longer time; who sends
+    /// more is read later.
+    terminal_message_rate: u32, "ABIDE_TERMINAL_MESSAGE_RATE" | "TERMINAL_WS_MESSAGE_RATE", "1000";
+    /// Messages that are read at once.
+    terminal_message_burst: u32, "ABIDE_TERMINAL_MESSAGE_BURST" | "TERMINAL_WS_MESSAGE_BURST", "2000";
+    /// How often a client of the dialect is asked for a sign of life.
+    terminal_ping_interval: Span, "ABIDE_TERMINAL_PING_INTERVAL" | "TERMINAL_WS_PING_INTERVAL", "30s";
+    /// A connection of the dialect over which nothing came for so long is given up.
+    terminal_read_timeout: Span, "ABIDE_TERMINAL_READ_TIMEOUT" | "TERMINAL_WS_READ_TIMEOUT", "90s";
+    /// The cookie that may have the key or a token for the dialect, and the beginning of those of single
+    /// workspaces.
+    cookie_name: String, "ABIDE_COOKIE_NAME" | "COOKIE_NAME", "vm_session";
     /// Base of artifact links. Accepted, not built yet.
     artifact_bucket: Option<String>, "ABIDE_ARTIFACT_BUCKET" | "ARTIFACT_BUCKET", "" ("none");
     /// Where an MCP server would listen. Accepted, not built yet.

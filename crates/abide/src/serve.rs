@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use abide_control_plane::{ControlPlane, ControlPlaneConfig, WorkersAfterShutdown};
+use abide_control_plane::{ControlPlane, ControlPlaneConfig, DialectConfig, WorkersAfterShutdown};
 use abide_data_plane::auth::AuthConfig;
 use abide_model::Timestamp;
 use abide_session_agent::{AgentConfig, SessionAgent, Tasks, crash_points};
@@ -106,7 +106,12 @@ async fn serve(
     .context("cannot make the workers' directories")?;
     let control = ControlPlaneConfig {
         keys: vec![key],
-        auth: AuthConfig::default(),
+        auth: AuthConfig {
+            jwt_secret: config.jwt_secret.clone(),
+            issuer: config.jwt_issuer.clone(),
+            audience: config.jwt_audience.clone(),
+            ..AuthConfig::default()
+        },
         allowed_hosts: config.allowed_hosts.clone(),
         workspaces_dir: data_dir.join("workspaces"),
         data_dir: data_dir.clone(),
@@ -115,6 +120,7 @@ async fn serve(
         max_live: config.max_live as usize,
         queue_length: config.queue_length as usize,
         step_timeout_ms: step_timeout_ms(&config),
+        dialect: dialect_config(&config),
         auto_register_agents: config.auto_register_agents,
     };
     let control = Arc::new(ControlPlane::local(control, store, Arc::new(agent), tasks));
@@ -192,6 +198,26 @@ fn step_timeout_ms(config: &Config) -> Option<u64> {
     Some(u64::try_from(limit.0.as_millis()).unwrap_or(u64::MAX))
 }
 
+fn dialect_config(config: &Config) -> DialectConfig {
+    DialectConfig {
+        orphan_grace: config.orphan_grace.0,
+        output_bytes: config.terminal_output.0,
+        shell: config.terminal_shell.clone(),
+        size: (config.terminal_rows, config.terminal_cols),
+        id_length: config.terminal_id_length as usize,
+        piece_bytes: usize::try_from(config.terminal_piece.0).unwrap_or(usize::MAX),
+        message_rate: config.terminal_message_rate,
+        message_burst: config.terminal_message_burst,
+        ping_interval: config.terminal_ping_interval.0,
+        read_timeout: config.terminal_read_timeout.0,
+        max_per_owner: config.max_terminals_per_owner as usize,
+        max_terminals: config.max_terminals as usize,
+        exited_kept: config.exited_terminals as usize,
+        exited_for: config.exited_terminal_time.0,
+        cookie_name: config.cookie_name.clone(),
+    }
+}
+
 fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         synchronous: match config.synchronous {
@@ -220,6 +246,7 @@ fn agent_config(
         python: config.python.clone(),
         node: config.node.clone(),
         open_files: raise_open_files(),
+        terminal_close_grace: config.terminal_close_grace.map(|grace| grace.0),
         environment,
     })
 }

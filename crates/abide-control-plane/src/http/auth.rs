@@ -37,6 +37,8 @@ pub(super) struct Who {
     pub(super) tenant: Option<String>,
     /// The token's `agent_id`.
     pub(super) agent: Option<String>,
+    /// The token's `sub`.
+    pub(super) subject: Option<String>,
 }
 
 impl From<Identity> for Who {
@@ -44,6 +46,7 @@ impl From<Identity> for Who {
         Self {
             tenant: identity.tenant_id,
             agent: identity.agent_id,
+            subject: identity.subject,
         }
     }
 }
@@ -102,6 +105,23 @@ pub(super) async fn require_key(
     .into_response()
 }
 
+/// Who shows one of these credentials, a key or a token each; the first that is accepted counts.
+pub(super) fn who_shows<'a>(app: &App, mut shown: impl Iterator<Item = &'a str>) -> Option<Who> {
+    let config = &app.config;
+    if config.auth.bypass {
+        return app.authorizer.check(None).ok().map(Who::from);
+    }
+    shown.find_map(|credential| {
+        if is_known(credential, &config.keys) {
+            return Some(Who::default());
+        }
+        config.auth.jwt_secret.as_ref()?;
+        let authorization = format!("Bearer {credential}");
+        let identity = app.authorizer.check(Some(&authorization)).ok()?;
+        Some(identity.into())
+    })
+}
+
 /// Every key is compared, and each comparison takes the same time whatever it finds.
 fn is_known(key: &str, keys: &[String]) -> bool {
     keys.iter()
@@ -112,7 +132,7 @@ fn is_known(key: &str, keys: &[String]) -> bool {
 }
 
 /// `X-API-Key`, else `Authorization` with or without the word `Bearer`.
-fn key_of(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn key_of(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
         return key.to_str().ok();
     }

@@ -25,6 +25,7 @@ impl ControlPlane {
         stop: impl Future<Output = WorkersAfterShutdown>,
     ) {
         crate::expiry::start(self);
+        self.start_dialect_reaper();
         let service = NormalizePathLayer::trim_trailing_slash().layer(super::service(self));
         listen(listeners, &service, &self.tasks);
         let workers = stop.await;

@@ -1,6 +1,6 @@
 //! Health, status, documentation and shutdown.
 
-use abide_model::{Problem, ServerStatus, WarmCounts};
+use abide_model::{DialectCounts, Problem, ServerStatus, WarmCounts};
 use abide_session_agent::metrics::metrics_response;
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -67,12 +67,24 @@ async fn healthz() -> Response {
     .into_response()
 }
 
-/// What session-service clients ask.
-async fn health() -> Response {
-    Json(serde_json::json!({
-        "status": "healthy", "service": "abide", "version": env!("CARGO_PKG_VERSION")
-    }))
-    .into_response()
+/// What session-service clients ask, and those of the multi-terminal dialect.
+async fn health(State(app): State<App>) -> Answer {
+    #[derive(serde::Serialize)]
+    struct Health {
+        status: &'static str,
+        service: &'static str,
+        version: &'static str,
+        /// Terminals of the multi-terminal dialect.
+        #[serde(flatten)]
+        terminals: DialectCounts,
+    }
+    let health = Health {
+        status: "healthy",
+        service: "abide",
+        version: env!("CARGO_PKG_VERSION"),
+        terminals: app.dialect_counts().await?,
+    };
+    Ok(Json(health).into_response())
 }
 
 /// Whether requests can be served: the database answers and has room to write

@@ -23,6 +23,8 @@ use super::sessions::session_id;
 /// Largest width and height of a terminal.
 const MAX_SIDE: i64 = 1000;
 const MAX_NAME: usize = 128;
+/// Most output that is kept of a terminal, in bytes.
+const MAX_OUTPUT: i64 = 1 << 30;
 /// Arguments of a command, and bytes in all of them.
 const MAX_COMMAND: (usize, usize) = (1000, 64 * 1024);
 
@@ -119,6 +121,9 @@ fn parse_spec(body: &[u8]) -> Result<TerminalSpec, Problem> {
         rows: side(&mut fields, "rows"),
         size_policy: size_policy(&mut fields),
         replaces: None,
+        output_bytes: fields
+            .integer(&["output_bytes"], 1, MAX_OUTPUT)
+            .and_then(|bytes| u64::try_from(bytes).ok()),
     };
     fields.done()?;
     Ok(spec)

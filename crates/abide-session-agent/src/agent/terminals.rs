@@ -18,6 +18,10 @@ const HANG_UP_GRACE_MS: u64 = 500;
 /// For the programs it started.
 const TERMINATE_GRACE_MS: u64 = 1000;
 
+/// Least capacity of a journal, where less output than that is to be kept: twice what a viewer may be behind
+/// until it is moved forward, so that one that is scheduled late does not find the ring turned.
+const MIN_JOURNAL: u64 = 2 * 1024 * 1024;
+
 /// A terminal that could not be started or taken over.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{reason}")]
@@ -66,11 +70,14 @@ impl SessionAgent {
     ) -> Result<TerminalHandle, TerminalFailed> {
         let (dir, config) = (self.dir(new.id), Arc::clone(&self.config));
         let (id, session, policy) = (new.id, new.session, new.policy);
+        let output_bytes = new.output_bytes;
         let started = tokio::task::spawn_blocking(move || {
             let mut env = config.environment.clone();
             env.push(("PWD".to_owned(), new.workspace.display().to_string()));
             env.push(("ABIDE_SESSION_ID".to_owned(), new.session.to_string()));
             let is_shell = new.command.is_empty();
+            let grace = config.terminal_close_grace;
+            let grace = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
             let argv = if is_shell {
                 vec![shell(&env)]
             } else {
@@ -85,9 +92,11 @@ impl SessionAgent {
                 uid: None,
                 gid: None,
                 limits: limits(&config),
-                journal_bytes: config.journal_bytes,
-                hang_up_grace_ms: HANG_UP_GRACE_MS,
-                terminate_grace_ms: TERMINATE_GRACE_MS,
+                journal_bytes: output_bytes.map_or(config.journal_bytes, |bytes| {
+                    bytes.max(MIN_JOURNAL).next_multiple_of(4096)
+                }),
+                hang_up_grace_ms: grace.unwrap_or(HANG_UP_GRACE_MS),
+                terminate_grace_ms: grace.unwrap_or(TERMINATE_GRACE_MS),
                 io: Io::Terminal(Terminal {
                     size: new.size,
                     login: new.login && is_shell,
@@ -103,6 +112,7 @@ impl SessionAgent {
                 keeper: keeper(&dir)?,
                 dir,
                 policy,
+                output_bytes,
             })
         });
         let setup = started
@@ -122,6 +132,7 @@ impl SessionAgent {
         id: WorkerId,
         session: SessionId,
         policy: SizePolicy,
+        output_bytes: Option<u64>,
         recorder: Arc<dyn Recorder>,
     ) -> Result<TerminalHandle, TerminalFailed> {
         let dir = self.dir(id);
@@ -132,6 +143,7 @@ impl SessionAgent {
             dir,
             keeper,
             policy,
+            output_bytes,
         };
         self.follow_terminal(setup, recorder)
     }

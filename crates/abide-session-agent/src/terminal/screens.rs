@@ -191,6 +191,11 @@ impl Follower {
         more
     }
 
+    /// Feeds the screen what was written before entry `end`, on this thread.
+    pub(super) fn catch_up(&self, end: u64) {
+        while self.fed.load(Ordering::Acquire) < end && self.feed() {}
+    }
+
     /// Has the ring keep what a viewer has not read: everything from entry `next` on.
     pub(super) fn hold(&self, viewer: u64, next: u64) {
         self.holds.lock().insert(viewer, next);

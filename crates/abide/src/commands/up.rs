@@ -107,6 +107,7 @@ impl UpArgs {
 /// Serves, or starts a server that does.
 pub(crate) fn run(app: App<'_>, mut args: UpArgs) -> Result<ExitCode> {
     app.config.check_listen()?;
+    app.config.check_dialect()?;
     if args.detach {
         return detach(app, &args);
     }

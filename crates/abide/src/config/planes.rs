@@ -75,6 +75,7 @@ impl Config {
     /// Refuses a control plane that is not safe or not built.
     pub(crate) fn check_control_plane(&self) -> Result<(), CommandError> {
         self.check_listen()?;
+        self.check_dialect()?;
         self.collector()?;
         if self.is_production() && *self.origin("data_plane_url") == Origin::Default {
             let wrong = "DATA_PLANE_URL is required in production";

@@ -22,6 +22,10 @@ pub(crate) struct ByteSize(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
+/// How long to wait for somebody; never given up if `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grace(pub(crate) Option<Duration>);
+
 /// Addresses to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hosts(pub(crate) Vec<IpAddr>);
@@ -117,6 +121,25 @@ impl Value for Span {
             }
         }
         format!("{nanos}ns")
+    }
+}
+
+/// A number alone is one of seconds; 0 is for ever.
+impl Value for Grace {
+    fn parse(text: &str) -> Result<Self, String> {
+        let length = match text.trim().parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                Span::parse(text)
+                    .map_err(|wrong| format!("{wrong}, or a number of seconds"))?
+                    .0
+            }
+        };
+        Ok(Self(Some(length).filter(|length| !length.is_zero())))
+    }
+
+    fn show(&self) -> String {
+        self.0.map_or("0".to_owned(), |length| Span(length).show())
     }
 }
 
@@ -329,6 +352,23 @@ mod tests {
         ] {
             assert!(Span::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn graces() {
+        for (text, millis, shown) in [
+            ("0", None, "0"),
+            ("0s", None, "0"),
+            ("300", Some(300_000), "300s"),
+            ("1500ms", Some(1500), "1500ms"),
+            ("5m", Some(300_000), "300s"),
+        ] {
+            let grace = Grace::parse(text).unwrap();
+            assert_eq!(grace.0.map(|length| length.as_millis()), millis, "{text}");
+            assert_eq!(grace.show(), shown);
+            assert_eq!(Grace::parse(&grace.show()), Ok(grace));
+        }
+        assert!(Grace::parse("soon").is_err() && Grace::parse("-1").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod abide;
 mod api;
 mod completions;
 mod data_plane;
+mod dialect;
 mod offline;
 mod online;
 mod packets;

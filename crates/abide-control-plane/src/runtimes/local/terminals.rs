@@ -44,11 +44,13 @@ impl LocalRuntimes {
 
     /// Takes over a terminal, or records that it is gone.
     pub(super) async fn adopt_terminal(&self, worker: &Worker) -> Result<(), StoreError> {
-        let policy = worker.terminal.as_ref().and_then(|spec| spec.size_policy);
+        let spec = worker.terminal.as_ref();
+        let policy = spec.and_then(|spec| spec.size_policy);
         let adopted = self.agent.adopt_terminal(
             worker.id,
             worker.session_id,
             policy.unwrap_or_default(),
+            spec.and_then(|spec| spec.output_bytes),
             self.recorder.clone(),
         );
         if let Err(error) = adopted {
@@ -107,6 +109,7 @@ impl LocalRuntimes {
             workspace,
             size: WindowSize::new(spec.cols.unwrap_or(USUAL.0), spec.rows.unwrap_or(USUAL.1)),
             policy: spec.size_policy.unwrap_or_default(),
+            output_bytes: spec.output_bytes,
         };
         let id = new.id;
         // Recorded first: a worker that no record names is ended at the next start.

@@ -35,7 +35,10 @@ async fn health_in_every_spelling() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
         health,
-        json!({"status": "healthy", "service": "abide", "version": version})
+        json!({
+            "status": "healthy", "service": "abide", "version": version,
+            "sessions": 0, "orphanedSessions": 0, "exitedSessions": 0, "bufferBytes": 0,
+        })
     );
     let denied = Answer::of(api.bare("GET", "/health")).await;
     denied.problem(ProblemCode::AuthenticationRequired);

@@ -1,0 +1,91 @@
+//! `/terminal/ws`: one terminal, which lives as long as its connection.
+
+use abide_model::{DialectMessage, DialectRequest, SessionId, ViewerRole};
+use abide_session_agent::{Visit, WindowSize};
+use axum::extract::ws::{WebSocket, close_code};
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::link::{Goodbye, Inbox, Outbox, open};
+use super::tab::Tab;
+use super::typist::Typist;
+use super::{App, clamped};
+use crate::service::{Found, Owner};
+
+/// Ends the terminal when the connection does.
+struct Ends(App, SessionId);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.dialect_end_single(self.1);
+    }
+}
+
+/// Serves one connection until the client leaves or the server stops.
+pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebSocket) {
+    let (link, inbox, outbox, jobs) = open(socket, &app.dialect.config);
+    let stopping = app.tasks.stopping();
+    let hears = async {
+        let Ok((found, attachment)) = app.dialect_create_single(owner, size).await else {
+            let failed = DialectMessage::SingleError("Failed to create terminal session");
+            outbox.answer(&failed).await;
+            return Some((close_code::ERROR, "there is no terminal"));
+        };
+        let ends = Ends(app.clone(), found.session);
+        let session_id = found.session.0.simple().to_string();
+        outbox.answer(&DialectMessage::Single { session_id }).await;
+        let viewer = found.terminal.attach(Visit {
+            role: ViewerRole::Drive,
+            size: Some(WindowSize::new(size.1, size.0)),
+            resume_from: Some(0),
+            scrollback: 0,
+            blocks: false,
+        });
+        let id = viewer.id();
+        let tab = Tab {
+            client_id: None,
+            viewer,
+            attachment,
+            connection: app.dialect.connection(),
+            outbox: outbox.clone(),
+            closed: CancellationToken::new(),
+        };
+        let (typist, typing) = Typist::new(found.terminal.clone());
+        // Both fail only when the connection ends.
+        let _ = jobs.send(Box::pin(tab.show()));
+        let _ = jobs.send(typing);
+        let goodbye = hear(&app, inbox, &found, id, &typist, &outbox).await;
+        drop(ends);
+        goodbye
+    };
+    link.run(hears, stopping.cancelled()).await;
+}
+
+async fn hear(
+    app: &App,
+    mut inbox: Inbox,
+    found: &Found,
+    viewer: u64,
+    typist: &Typist,
+    outbox: &Outbox,
+) -> Goodbye {
+    loop {
+        match inbox.next().await {
+            Ok(DialectRequest::Input { data, .. }) => {
+                found.terminal.is_active(viewer);
+                app.dialect_active(found.session);
+                // Where too much waits already there is no word for it in single mode.
+                typist.types(Bytes::from(data), app.dialect.config.piece_bytes);
+            }
+            Ok(DialectRequest::Resize { rows, cols, .. }) => {
+                let (rows, cols) = clamped(app.dialect.config.size, rows, cols);
+                found.terminal.resize(viewer, WindowSize::new(cols, rows));
+            }
+            Ok(DialectRequest::Ping { session_id }) => {
+                outbox.answer(&DialectMessage::Pong { session_id }).await;
+            }
+            Ok(_) => {}
+            Err(goodbye) => return goodbye,
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The multi-terminal dialect over a raw protocol client, which knows what the contract says and nothing
+//! of the server.
+
+mod acceptance;
+mod basics;
+mod lifetimes;
+mod protocol;
+mod requirements;
+mod single;
+mod stories;
+mod ways_in;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+
+use abide_testkit::{Came, JsonSocket, Refused, processes_of_worker_dir, still_alive};
+use serde_json::{Value, json};
+
+use crate::api::http::Api;
+
+const MULTI: &str = "/terminal/ws/multi";
+
+/// A shell that says nothing but `$ `.
+const SHELL: &str = concat!(
+    "terminal_shell=",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/scripts/quiet-shell"
+);
+
+/// A server whose terminals are quiet shells.
+fn server(settings: &[&str]) -> Api {
+    let mut all = vec!["warm_python=0", SHELL];
+    all.extend(settings);
+    Api::with(&all)
+}
+
+/// Signs the tokens of users.
+const SECRET: &str = "a secret that the tokens of these users are signed with";
+
+/// A server that takes users' tokens besides its key.
+fn server_of_users(settings: &[&str]) -> Api {
+    let secret = format!("jwt_secret={SECRET}");
+    let mut all = vec![secret.as_str()];
+    all.extend(settings);
+    server(&all)
+}
+
+/// What a user shows who is signed in with this account; another one each time.
+fn token(claims: Value) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let mut claims = claims;
+    claims["exp"] = json!(4_000_000_000_u64);
+    claims["jti"] = json!(uuid::Uuid::new_v4());
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(json!({ "alg": "HS256" })), part(claims));
+    let mut mac: Hmac<sha2::Sha256> = Hmac::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+    format!("{signed}.{signature}")
+}
+
+/// The session that a client's id stands for, as the rest of the API has it.
+async fn session_of(api: &Api, id: &str) -> Value {
+    let sessions = api.get("/sessions").await.check(200);
+    let mut all = sessions.as_array().unwrap().iter();
+    let found = all.find(|it| it["runtime_metadata"]["client_session_id"] == id);
+    found
+        .unwrap_or_else(|| panic!("no session of {id}: {sessions}"))
+        .clone()
+}
+
+/// The processes of a terminal: its keeper, its shell and what that has started.
+async fn processes_of(api: &Api, id: &str) -> Vec<u32> {
+    let session = session_of(api, id).await;
+    let session = session["id"].as_str().unwrap();
+    let workers = api
+        .get(&format!("/sessions/{session}/workers"))
+        .await
+        .check(200);
+    let worker = workers[0]["id"].as_str().unwrap();
+    let mut found = processes_of_worker_dir(Path::new(worker));
+    found.extend(processes_of_worker_dir(Path::new(session)));
+    found
+}
+
+/// Until none of these lives.
+async fn gone(processes: &[u32]) {
+    while processes.iter().any(|pid| still_alive(*pid)) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// `GET /health`.
+async fn health(api: &Api) -> Value {
+    api.get("/health").await.check(200)
+}
+
+/// Until `/health` says this.
+async fn healthy(api: &Api, field: &str, expected: u64) {
+    while health(api).await[field] != expected {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What is drawn, without the sequences that say how.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, sequence)) = rest.split_once('\x1b') {
+        plain.push_str(before);
+        let ends = |c: char| ('\x40'..='\x7e').contains(&c);
+        rest = match sequence.as_bytes().first() {
+            Some(b'[') => sequence[1..].split_once(ends).map_or("", |(_, rest)| rest),
+            Some(b']') => sequence.split_once("\x1b\\").map_or("", |(_, rest)| rest),
+            Some(b'(' | b')' | b'#') => &sequence[2..],
+            _ => &sequence[1..],
+        };
+    }
+    plain.push_str(rest);
+    plain
+}
+
+/// The numbers of lines such as `n=7;`, which must follow each other without a gap; the last one.
+fn counted(text: &str) -> u64 {
+    let mut last = None;
+    for piece in plain(text).split("n=").skip(1) {
+        let Some(number) = piece
+            .split(';')
+            .next()
+            .and_then(|it| it.parse::<u64>().ok())
+        else {
+            continue;
+        };
+        assert!(
+            last.is_none_or(|last| number == last + 1),
+            "{number} after {last:?}"
+        );
+        last = Some(number);
+    }
+    last.unwrap_or_default()
+}
+
+/// What a client's terminal shows that was written everything that came.
+fn shown(everything: &str) -> String {
+    let size = abide_terminal::Size::new(80, 24).unwrap();
+    let limit = abide_terminal::ScrollbackLimit(1 << 20);
+    let mut screen = abide_terminal::Screen::new(size, limit, 0);
+    screen.feed(everything.as_bytes());
+    screen.text()
+}
+
+/// Terminals as a page makes them, with names.
+async fn three(api: &Api) -> Client {
+    let mut client = Client::of(api).await;
+    for (id, name) in [("x", "Terminal 1"), ("y", "build"), ("z", "logs")] {
+        client
+            .create_with(json!({ "sessionId": id, "rows": 24, "cols": 80, "name": name }))
+            .await;
+    }
+    client
+}
+
+/// One connection.
+struct Client {
+    socket: JsonSocket,
+    /// What was shown of each terminal since its last scrollback.
+    seen: HashMap<String, String>,
+    /// How many scrollbacks came.
+    scrollbacks: usize,
+    /// Messages other than output that nobody has looked at.
+    others: VecDeque<Value>,
+}
+
+impl Client {
+    /// With the server's own key.
+    async fn of(api: &Api) -> Self {
+        Self::with_token(api, &api.key).await
+    }
+
+    async fn with_token(api: &Api, token: &str) -> Self {
+        let path = format!("{MULTI}?token={token}");
+        Self::connect(api, &path, &[]).await.unwrap()
+    }
+
+    async fn connect(api: &Api, path: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
+        let socket = JsonSocket::connect(api.server.url(), path, headers).await;
+        Ok(Self {
+            socket: socket.unwrap()?,
+            seen: HashMap::new(),
+            scrollbacks: 0,
+            others: VecDeque::new(),
+        })
+    }
+
+    async fn say(&mut self, kind: &str, data: Value) {
+        let message = json!({ "type": kind, "data": data });
+        self.socket.send(&message).await.unwrap();
+    }
+
+    async fn say_to(&mut self, kind: &str, id: &str, data: Value) {
+        let message = json!({ "type": kind, "sessionId": id, "data": data });
+        self.socket.send(&message).await.unwrap();
+    }
+
+    async fn types(&mut self, id: &str, text: &str) {
+        self.say_to("input", id, json!({ "data": text })).await;
+    }
+
+    /// A new terminal that has shown its prompt.
+    async fn create(&mut self, id: &str) {
+        self.create_with(json!({ "sessionId": id, "rows": 24, "cols": 80 }))
+            .await;
+    }
+
+    async fn create_with(&mut self, data: Value) {
+        let id = data["sessionId"].as_str().unwrap().to_owned();
+        self.say("create_session", data).await;
+        let created = self.told("session_created").await;
+        assert_eq!(created["sessionId"], id.as_str());
+        assert_eq!(created["data"]["sessionId"], id.as_str());
+        self.until(&id, "$ ").await;
+    }
+
+    /// Until the scrollback has come, which is answered.
+    async fn reattach(&mut self, id: &str) -> String {
+        let data = json!({ "sessionId": id, "rows": 24, "cols": 80 });
+        self.say("reattach_session", data).await;
+        self.reattached(id).await
+    }
+
+    async fn reattached(&mut self, id: &str) -> String {
+        let reattached = self.told("session_reattached").await;
+        assert_eq!(reattached["sessionId"], id);
+        let scrollback = self.told("scrollback").await;
+        assert_eq!(scrollback["sessionId"], id);
+        scrollback["data"]["data"].as_str().unwrap().to_owned()
+    }
+
+    /// The present list.
+    async fn list(&mut self) -> Vec<Value> {
+        self.socket
+            .send(&json!({ "type": "list_sessions" }))
+            .await
+            .unwrap();
+        let list = self.told("session_list").await;
+        list["data"]["sessions"].as_array().unwrap().clone()
+    }
+
+    /// The ids of the present list.
+    async fn ids(&mut self) -> Vec<String> {
+        let list = self.list().await;
+        let ids = list
+            .iter()
+            .map(|it| it["sessionId"].as_str().unwrap().to_owned());
+        ids.collect()
+    }
+
+    /// What an error said, and to which id.
+    async fn error(&mut self) -> (String, Value) {
+        let error = self.told("error").await;
+        let text = error["data"]["error"].as_str().unwrap().to_owned();
+        (text, error["sessionId"].clone())
+    }
+
+    /// Takes the next message; `false` at the end.
+    async fn step(&mut self) -> bool {
+        let message = match self.socket.next().await.unwrap() {
+            Came::Json(message) => message,
+            Came::Closed(..) | Came::Cut => return false,
+        };
+        let id = message["sessionId"].as_str().unwrap_or_default().to_owned();
+        let data = message["data"]["data"].as_str();
+        match message["type"].as_str().unwrap() {
+            "output" => self.seen.entry(id).or_default().push_str(data.unwrap()),
+            kind => {
+                if kind == "scrollback" {
+                    self.scrollbacks += 1;
+                    self.seen.insert(id, data.unwrap().to_owned());
+                }
+                self.others.push_back(message);
+            }
+        }
+        true
+    }
+
+    /// Until this was shown.
+    async fn until(&mut self, id: &str, text: &str) {
+        let (mut searched, mut scrollbacks) = (0, 0);
+        loop {
+            let seen = self.seen.get(id).map_or("", String::as_str);
+            if scrollbacks != self.scrollbacks {
+                // Something else may stand in place of what was searched.
+                (searched, scrollbacks) = (0, self.scrollbacks);
+            }
+            if seen[seen.floor_char_boundary(searched)..].contains(text) {
+                return;
+            }
+            searched = seen.len().saturating_sub(text.len());
+            assert!(
+                self.step().await,
+                "ended before {text:?} came: {:?}",
+                self.seen
+            );
+        }
+    }
+
+    /// The next message of this type; those of others that came before it are passed over.
+    async fn told(&mut self, kind: &str) -> Value {
+        loop {
+            while let Some(message) = self.others.pop_front() {
+                if message["type"] == kind {
+                    return message;
+                }
+                assert_ne!(message["type"], "error", "{message}");
+            }
+            assert!(self.step().await, "ended before {kind} came");
+        }
+    }
+
+    /// The next message that is no output.
+    async fn told_any(&mut self) -> Value {
+        loop {
+            if let Some(message) = self.others.pop_front() {
+                return message;
+            }
+            assert!(self.step().await, "ended");
+        }
+    }
+
+    /// Everything that was sent before is answered: nothing but this ping's answer is on its way.
+    async fn settled(&mut self) {
+        self.socket
+            .send(&json!({ "type": "ping", "sessionId": "settled" }))
+            .await
+            .unwrap();
+        while !self
+            .others
+            .iter()
+            .any(|it| it["type"] == "pong" && it["sessionId"] == "settled")
+        {
+            assert!(self.step().await);
+        }
+        self.others.retain(|it| it["type"] != "pong");
+    }
+}
