@@ -87,6 +87,10 @@ pub(crate) enum Unit {
     MegabytesPerSecond,
     /// CPU time in hundredths of one core.
     PercentOfCore,
+    /// What goes over the network, as a multiple of what it is about.
+    Times,
+    /// Bytes that are too many or too few.
+    Bytes,
 }
 
 /// What was measured.
@@ -173,7 +177,9 @@ impl Unit {
             | Self::Microseconds
             | Self::Mebibytes
             | Self::Megabytes
-            | Self::PercentOfCore => true,
+            | Self::PercentOfCore
+            | Self::Times
+            | Self::Bytes => true,
             Self::MegabytesPerSecond => false,
         }
     }
@@ -188,6 +194,8 @@ impl fmt::Display for Unit {
             Self::Megabytes => "MB",
             Self::MegabytesPerSecond => "MB/s",
             Self::PercentOfCore => "%",
+            Self::Times => "×",
+            Self::Bytes => "bytes",
         })
     }
 }
