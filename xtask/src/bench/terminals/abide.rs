@@ -21,29 +21,22 @@ const FRAME_HEAD: usize = 9;
 /// More than there ever is.
 const ALL_SCROLLBACK: u64 = 16 * 1024 * 1024;
 
-/// What becomes of a viewer that is slower than the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
-    /// It is moved forward to a snapshot, as a person would have it.
-    Skip,
-    /// The program waits for it, so that every byte comes.
-    Block,
-}
-
 /// A server with a session for terminals.
 #[derive(Debug)]
 pub(super) struct Abide {
     pub(super) server: Server,
     connection: Connection,
     session: String,
-    flow: Flow,
+    /// What its viewers ask for: `flow` is what becomes of one that is slower than the program, `skip` (it
+    /// is moved forward to a snapshot) or `block` (the program waits for it, so that every byte comes).
+    query: &'static str,
     /// The terminal started last.
     newest: String,
 }
 
 impl Abide {
     /// Starts a server.
-    pub(super) fn start(bench: &Bench, flow: Flow) -> Result<Self> {
+    pub(super) fn start(bench: &Bench, query: &'static str) -> Result<Self> {
         let server = Server::start(bench, &["warm_python=0", "max_live=2000"])?;
         let mut connection = server.connect()?;
         let session = create_python(&mut connection)?;
@@ -51,7 +44,7 @@ impl Abide {
             server,
             connection,
             session,
-            flow,
+            query,
             newest: String::new(),
         })
     }
@@ -67,16 +60,17 @@ impl Abide {
         Ok(())
     }
 
-    /// One more viewer of the terminal started last.
-    pub(super) fn view(&self, query: &str) -> Result<Viewer> {
-        let flow = match self.flow {
-            Flow::Skip => "skip",
-            Flow::Block => "block",
-        };
+    /// One more viewer of the terminal started last, that asks for `more` as well.
+    pub(super) fn view(&self, more: &str) -> Result<Viewer> {
+        let Self {
+            session,
+            newest,
+            query: asked,
+            ..
+        } = self;
         let (cols, rows) = SIZE;
         let path = format!(
-            "/sessions/{}/workers/{}/attach?cols={cols}&rows={rows}&flow={flow}{query}",
-            self.session, self.newest
+            "/sessions/{session}/workers/{newest}/attach?cols={cols}&rows={rows}&{asked}{more}"
         );
         let socket = self.server.websocket(&path)?;
         Ok(Viewer {

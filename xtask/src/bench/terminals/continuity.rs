@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::{Result, bail};
 
-use super::abide::{Abide, Flow, Viewer};
+use super::abide::{Abide, Viewer};
 use super::host::Program;
 use super::line::Line as _;
 use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
@@ -25,7 +25,7 @@ pub(in crate::bench) fn continuity() -> Row {
         contenders: &["`abide up`"],
         kind: Kind::Once,
         unit: Unit::Bytes,
-        open: |bench| Ok(Box::new(Continuity(Abide::start(bench, Flow::Block)?, 0))),
+        open: |bench| Ok(Box::new(Continuity(Abide::start(bench, "flow=block")?, 0))),
         claims: |outcome| {
             let wrong = outcome.summary(0).median;
             vec![Claim::at_most("none", wrong, 0.0)]

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::abide::Flow;
 use super::host::{Hosts, Program, Who};
 use super::line::{Line, Search, until};
 use crate::bench::Bench;
@@ -12,7 +11,7 @@ use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
 use crate::bench::steps::milliseconds;
 
 const WHO: [Who; 5] = [
-    Who::Abide(Flow::Skip),
+    Who::Abide("flow=skip"),
     Who::Minimal,
     Who::Pty,
     Who::Tmux,

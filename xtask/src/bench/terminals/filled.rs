@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::abide::Flow;
 use super::corpus::Corpus;
 use super::host::{Host, Hosts, Who};
 use super::line::{enter_until, until};
@@ -13,7 +12,7 @@ use crate::bench::process;
 use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
 use crate::bench::server::pause;
 
-const WHO: [Who; 3] = [Who::Abide(Flow::Skip), Who::Tmux, Who::PtyHost];
+const WHO: [Who; 3] = [Who::Abide("flow=skip"), Who::Tmux, Who::PtyHost];
 /// Terminals of each, besides a first one that is there before.
 const TERMINALS: usize = 10;
 const LINES: usize = 10_000;

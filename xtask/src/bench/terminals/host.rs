@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::abide::{Abide, Flow};
+use super::abide::Abide;
 use super::line::Line;
 use super::minimal::Minimal;
 use super::node::Node;
@@ -54,8 +54,8 @@ pub(super) trait Host {
 /// Who shows a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
-    /// Abide: what becomes of its viewers when they are too slow.
-    Abide(Flow),
+    /// Abide, whose viewers ask for this.
+    Abide(&'static str),
     /// A read loop on the terminal itself.
     Pty,
     /// A thread per direction between terminal and WebSocket.
@@ -77,7 +77,7 @@ impl Hosts {
         let mut hosts = Vec::with_capacity(all.len());
         for who in all {
             let host: Result<Box<dyn Host>> = match who {
-                Who::Abide(flow) => Ok(Box::new(Abide::start(bench, *flow)?)),
+                Who::Abide(query) => Ok(Box::new(Abide::start(bench, query)?)),
                 Who::Pty => Ok(Box::new(Bare)),
                 Who::Minimal => Minimal::start().map(|it| Box::new(it) as _),
                 Who::Node => Node::start(bench, false).map(|it| Box::new(it) as _),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::abide::{Abide, Flow};
+use super::abide::Abide;
 use super::filled::growth;
 use super::host::{Hosts, Program, Who};
 use crate::bench::Bench;
@@ -56,7 +56,7 @@ struct Idle {
 
 impl Idle {
     fn open(bench: &Bench) -> Result<Self> {
-        let mut abide = Abide::start(bench, Flow::Skip)?;
+        let mut abide = Abide::start(bench, "flow=skip")?;
         let begun = Instant::now();
         for _ in 0..TERMINALS {
             abide.launch(&shell())?;

@@ -41,6 +41,13 @@ pub(super) fn enter_until(line: &mut dyn Line, text: &str) -> Result<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
+/// Types what ends the program and stays until it has ended, so that no run finds what another left.
+pub(super) fn finish(mut line: Box<dyn Line>, typed: &str) -> Result<()> {
+    line.send(typed.as_bytes())?;
+    while line.receive(&mut |_| {}).is_ok() {}
+    Ok(())
+}
+
 /// Looks for a text in bytes, however they are cut into pieces.
 #[derive(Debug)]
 pub(super) struct Search {

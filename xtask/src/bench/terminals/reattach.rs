@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use super::abide::Flow;
 use super::corpus::{Corpus, label};
 use super::host::{Hosts, Program, Who};
 use super::line::{Search, enter_until, until};
@@ -14,8 +13,8 @@ use crate::bench::row::{Claim, Contest, Kind, Outcome, Row, Unit};
 use crate::bench::steps::milliseconds;
 
 const WHO: [Who; 4] = [
-    Who::Abide(Flow::Skip),
-    Who::Abide(Flow::Skip),
+    Who::Abide("flow=skip"),
+    Who::Abide("flow=skip"),
     Who::PtyHost,
     Who::Tmux,
 ];

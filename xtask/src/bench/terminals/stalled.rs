@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use super::abide::Flow;
 use super::corpus::Corpus;
 use super::host::{Hosts, Program, Who};
-use super::line::until;
+use super::line::{finish, until};
 use crate::bench::Bench;
 use crate::bench::process;
 use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
 use crate::bench::server::pause;
 
-const WHO: [Who; 3] = [Who::Abide(Flow::Skip), Who::Node, Who::PtyHost];
+const WHO: [Who; 3] = [Who::Abide("flow=skip"), Who::Node, Who::PtyHost];
 /// Makes 20 MB.
 const LINES: usize = 280_000;
 /// How often that is printed; less to who takes as long for it.
@@ -102,7 +101,7 @@ impl Stalled {
         if let Some(mut line) = line {
             // It sees how it ended all the same.
             until(line.as_mut(), "the-end>")?;
-            line.send(b"\n")?;
+            finish(line, "\n")?;
         }
         Ok(seen)
     }

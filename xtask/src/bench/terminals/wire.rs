@@ -2,16 +2,15 @@
 
 use anyhow::{Context, Result};
 
-use super::abide::Flow;
 use super::corpus::Corpus;
 use super::host::{Hosts, Program, Who};
-use super::line::{enter_until, until};
+use super::line::{enter_until, finish, until};
 use crate::bench::Bench;
 use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
 
 const WHO: [Who; 4] = [
-    Who::Abide(Flow::Block),
-    Who::Abide(Flow::Block),
+    Who::Abide("flow=block"),
+    Who::Abide("flow=block"),
     Who::Minimal,
     Who::Node,
 ];
@@ -62,7 +61,7 @@ impl Wire {
 impl Contest for Wire {
     fn run(&mut self, contender: usize) -> Result<Vec<f64>> {
         let program = if BY_LINE[contender] {
-            let script = "stty -echo; printf 'ready>'; read -r go; sed -u '' \"$1\"; printf 'the-end>'; read -r go";
+            let script = "stty -echo; printf 'ready>'; read -r go; grep --line-buffered '' \"$1\"; printf 'the-end>'; read -r go";
             Program::script(script, &[&self.corpus.file])
         } else {
             self.corpus.program(1)
@@ -72,7 +71,7 @@ impl Contest for Wire {
         let before = line.wire_bytes().context("there is no network")?;
         enter_until(line.as_mut(), "the-end>")?;
         let after = line.wire_bytes().context("there is no network")?;
-        line.send(b"\n")?;
+        finish(line, "\n")?;
         Ok(vec![
             (after - before) as f64 / self.corpus.digest(1).bytes as f64,
         ])
