@@ -33,7 +33,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench::report::Report;
-use crate::bench::row::{Contest, Kind, Outcome, Row};
+use crate::bench::row::{Contest, Outcome, Row};
 pub(crate) use crate::bench::terminals::serve as serve_terminals;
 use crate::repository::Repository;
 
@@ -210,7 +210,7 @@ fn measure(bench: &Bench, row: &Row) -> Result<Measured> {
             }
             match run_once(contest.as_mut(), row, contender) {
                 Ok(run) => runs.push(run),
-                Err(error) if contender == 0 || row.kind != Kind::Contest => return Err(error),
+                Err(error) if contender == 0 || !row.kind.is_contest() => return Err(error),
                 Err(error) => failures[contender].push(format!("{error:#}")),
             }
         }
@@ -246,7 +246,7 @@ fn run_once(contest: &mut dyn Contest, row: &Row, contender: usize) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::row::{Claim, Unit, Verdict};
+    use crate::bench::row::{Claim, Kind, Unit, Verdict};
 
     /// Writes down who ran. The last contender fails.
     struct Turns(Vec<usize>);

@@ -49,6 +49,12 @@ impl Abide {
         })
     }
 
+    /// Has the terminals from now on in another session.
+    pub(super) fn enter_new_session(&mut self) -> Result<()> {
+        self.session = create_python(&mut self.connection)?;
+        Ok(())
+    }
+
     /// Starts a program on a new terminal that nobody views.
     pub(super) fn launch(&mut self, program: &Program) -> Result<()> {
         let (cols, rows) = SIZE;

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 
 use super::abide::Abide;
 use super::filled::growth;
-use super::host::{Hosts, Program, Who};
+use super::host::{Host, Hosts, Program, Who};
+use super::line::until;
 use crate::bench::Bench;
 use crate::bench::process;
 use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
@@ -15,6 +16,8 @@ use crate::bench::steps::milliseconds;
 
 /// Terminals of Abide's.
 const TERMINALS: usize = 1000;
+/// Fewer than a session may have.
+const PER_SESSION: usize = 50;
 /// Terminals of each of the others.
 const OTHERS: usize = 50;
 /// How long the thousand are watched.
@@ -30,12 +33,10 @@ pub(in crate::bench) fn idle() -> Row {
                and count as far as they are mapped in)",
         contenders: &[
             "`abide up`: keeper + share of the server",
-            "the keeper",
-            "share of the server",
             "tmux, growth per pane, of 50",
             "VS Code-like pty host, growth per terminal, of 50",
         ],
-        kind: Kind::Once,
+        kind: Kind::ContestOnce,
         unit: Unit::Megabytes,
         open: |bench| Ok(Box::new(Idle::open(bench)?)),
         claims: |outcome| {
@@ -48,6 +49,8 @@ pub(in crate::bench) fn idle() -> Row {
 struct Idle {
     abide: Abide,
     others: Hosts,
+    /// Megabytes of the server, divided among the terminals.
+    share: f64,
     /// Milliseconds that starting each took.
     starting: f64,
     /// CPU time of server and keepers while they were watched, in % of a core.
@@ -58,7 +61,10 @@ impl Idle {
     fn open(bench: &Bench) -> Result<Self> {
         let mut abide = Abide::start(bench, "flow=skip")?;
         let begun = Instant::now();
-        for _ in 0..TERMINALS {
+        for number in 0..TERMINALS {
+            if number % PER_SESSION == 0 {
+                abide.enter_new_session()?;
+            }
             abide.launch(&shell())?;
         }
         let starting = milliseconds(begun) / TERMINALS as f64;
@@ -71,6 +77,7 @@ impl Idle {
         Ok(Self {
             abide,
             others: Hosts::start(bench, &[Who::Tmux, Who::PtyHost])?,
+            share: f64::NAN,
             starting,
             cpu,
         })
@@ -78,7 +85,7 @@ impl Idle {
 }
 
 fn shell() -> Program {
-    Program(vec!["sh".to_owned()])
+    Program::script("printf 'ready>'; exec sh", &[])
 }
 
 /// CPU time of server and keepers.
@@ -92,27 +99,24 @@ fn used(abide: &Abide) -> Result<Duration> {
 
 impl Contest for Idle {
     fn run(&mut self, contender: usize) -> Result<Vec<f64>> {
-        if let Some(other) = contender.checked_sub(3) {
-            let grown = growth(self.others.of(other)?, OTHERS, |host| {
-                host.start(&shell()).map(drop)
-            })?;
-            return Ok(vec![grown]);
+        if let Some(other) = contender.checked_sub(1) {
+            let start = |host: &mut dyn Host| until(host.start(&shell())?.as_mut(), "ready>");
+            return Ok(vec![growth(self.others.of(other)?, OTHERS, start)?]);
         }
         let keepers = self.abide.server.keepers()?;
         let count = keepers.len();
         ensure!(count == TERMINALS, "{count} keepers of {TERMINALS}");
-        let share = process::pss(self.abide.server.pid()?)? / TERMINALS as f64;
-        let keepers = keepers.into_iter().map(process::pss);
-        let keepers = keepers.collect::<Result<Vec<f64>>>()?.into_iter();
-        Ok(match contender {
-            0 => keepers.map(|keeper| (keeper + share) / 1e6).collect(),
-            1 => keepers.map(|keeper| keeper / 1e6).collect(),
-            _ => vec![share / 1e6],
-        })
+        let share = process::pss(self.abide.server.pid()?)? / TERMINALS as f64 / 1e6;
+        let mut all = Vec::with_capacity(TERMINALS);
+        for keeper in keepers {
+            all.push(process::pss(keeper)? / 1e6 + share);
+        }
+        self.share = share;
+        Ok(all)
     }
 
     fn absent(&self, contender: usize) -> Option<String> {
-        let other = contender.checked_sub(3)?;
+        let other = contender.checked_sub(1)?;
         self.others.absent(other)
     }
 
@@ -123,7 +127,8 @@ impl Contest for Idle {
 
     fn notes(&self) -> Vec<String> {
         vec![format!(
-            "started one after the other, {:.1} ms each; watched for {} s",
+            "of that {:.3} MB are the server's; started one after the other, {:.1} ms each; watched for {} s",
+            self.share,
             self.starting,
             WATCHED.as_secs()
         )]
