@@ -6,6 +6,7 @@
 
 mod binary;
 mod crash;
+mod digest;
 mod http;
 mod idle;
 mod jupyter;
@@ -24,14 +25,16 @@ mod statistics;
 mod steps;
 mod stream;
 mod terminals;
+mod websocket;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench::report::Report;
-use crate::bench::row::{Contest, Kind, Outcome, Row};
+use crate::bench::row::{Contest, Outcome, Row};
+pub(crate) use crate::bench::terminals::serve as serve_terminals;
 use crate::repository::Repository;
 
 /// What a row may use.
@@ -55,7 +58,6 @@ fn rows() -> Vec<Row> {
         stream::events(),
         memory::python(),
         memory::node(),
-        terminals::idle(),
         idle::sessions(),
         crash::noticed(),
         planes::cost(),
@@ -69,6 +71,16 @@ fn rows() -> Vec<Row> {
         restart::ready(),
         restart::memory(),
         restart::recovery(),
+        terminals::stream(),
+        terminals::echo(),
+        terminals::reattach(),
+        terminals::history(),
+        terminals::interrupt(),
+        terminals::wire(),
+        terminals::idle(),
+        terminals::filled(),
+        terminals::stalled(),
+        terminals::continuity(),
         binary::size(),
         binary::start(),
     ]
@@ -82,17 +94,25 @@ pub(crate) fn list() -> Result<()> {
     Ok(())
 }
 
-/// Measures the named rows, or all of them.
-pub(crate) fn run(repository: &Repository, names: &[String], dry_run: bool) -> Result<()> {
+/// Measures the named rows, or all of them: of this binary, or of one that is built for it.
+pub(crate) fn run(
+    repository: &Repository,
+    names: &[String],
+    binary: Option<&Path>,
+    dry_run: bool,
+) -> Result<()> {
     let rows = select(rows(), names)?;
     if cfg!(debug_assertions) {
         // A client that was not optimised would be what is measured.
-        return Err(in_release(repository, names, dry_run));
+        return Err(in_release(repository, names, binary, dry_run));
     }
-    repository
-        .cargo(["build", "--release", "--locked", "--package", "abide"])
-        .run()?;
     let target = repository.target()?;
+    let built = target.join("release/abide");
+    if binary.is_none() {
+        repository
+            .cargo(["build", "--release", "--locked", "--package", "abide"])
+            .run()?;
+    }
     // A copy, since keepers are started from it for as long as the run takes, whatever is built
     // meanwhile.
     let home = tempfile::Builder::new().prefix("abide-bench-").tempdir()?;
@@ -100,7 +120,7 @@ pub(crate) fn run(repository: &Repository, names: &[String], dry_run: bool) -> R
         abide: home.path().join("abide"),
         tools: target.join("tools"),
     };
-    std::fs::copy(target.join("release/abide"), &bench.abide).context("cannot copy the binary")?;
+    std::fs::copy(binary.unwrap_or(&built), &bench.abide).context("cannot copy the binary")?;
 
     let mut report = Report::begin(repository)?;
     let mut failures = Vec::new();
@@ -128,7 +148,12 @@ pub(crate) fn run(repository: &Repository, names: &[String], dry_run: bool) -> R
 }
 
 /// The same command in a release build of this program; returns only when that fails.
-fn in_release(repository: &Repository, names: &[String], dry_run: bool) -> anyhow::Error {
+fn in_release(
+    repository: &Repository,
+    names: &[String],
+    binary: Option<&Path>,
+    dry_run: bool,
+) -> anyhow::Error {
     let run = [
         "run",
         "--release",
@@ -142,6 +167,7 @@ fn in_release(repository: &Repository, names: &[String], dry_run: bool) -> anyho
     repository
         .cargo(run)
         .arguments(dry_run.then_some("--dry-run"))
+        .arguments(binary.iter().flat_map(|path| [Path::new("--binary"), path]))
         .arguments(names)
         .replace()
 }
@@ -184,7 +210,7 @@ fn measure(bench: &Bench, row: &Row) -> Result<Measured> {
             }
             match run_once(contest.as_mut(), row, contender) {
                 Ok(run) => runs.push(run),
-                Err(error) if contender == 0 || row.kind != Kind::Contest => return Err(error),
+                Err(error) if contender == 0 || !row.kind.is_contest() => return Err(error),
                 Err(error) => failures[contender].push(format!("{error:#}")),
             }
         }
@@ -220,7 +246,7 @@ fn run_once(contest: &mut dyn Contest, row: &Row, contender: usize) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::row::{Claim, Unit, Verdict};
+    use crate::bench::row::{Claim, Kind, Unit, Verdict};
 
     /// Writes down who ran. The last contender fails.
     struct Turns(Vec<usize>);

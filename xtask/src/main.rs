@@ -22,6 +22,7 @@ mod up;
 mod venv;
 mod versions;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -88,9 +89,15 @@ enum Task {
         /// Print the table without appending it.
         #[arg(long)]
         dry_run: bool,
+        /// Measure this binary instead of building one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
         /// Rows by name.
         rows: Vec<String>,
     },
+    /// A baseline of `bench`, as a process of its own.
+    #[command(hide = true)]
+    TerminalServer,
 }
 
 fn main() -> ExitCode {
@@ -116,7 +123,13 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Openapi { check } => openapi::run(&repository, check),
         Task::Fuzz { target, seconds } => fuzz::run(&repository, target.as_deref(), seconds),
         Task::Bench { list: true, .. } => bench::list(),
-        Task::Bench { dry_run, rows, .. } => bench::run(&repository, &rows, dry_run),
+        Task::Bench {
+            dry_run,
+            binary,
+            rows,
+            ..
+        } => bench::run(&repository, &rows, binary.as_deref(), dry_run),
+        Task::TerminalServer => bench::serve_terminals(),
     }
 }
 

@@ -65,6 +65,13 @@ const TO_TEST: [Package; 4] = [
     },
 ];
 
+/// What terminals are compared with.
+const TMUX: Package = Package {
+    purpose: "tmux",
+    present: || find("tmux").is_some(),
+    apt: &["tmux"],
+};
+
 /// Libraries whose own forms of showing things are tested.
 const LIBRARIES: [&str; 2] = ["matplotlib", "pandas"];
 
@@ -87,6 +94,11 @@ pub(crate) fn for_testing(repository: &Repository) -> Result<()> {
     versions::install(repository)?;
     println!("everything needed is here");
     Ok(())
+}
+
+/// What measuring terminals needs besides.
+pub(crate) fn tmux() -> Result<()> {
+    packages(&[TMUX])
 }
 
 /// cargo-deny, installed below the target directory when the machine has none that is new

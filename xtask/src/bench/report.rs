@@ -90,15 +90,15 @@ impl Report {
                 );
                 continue;
             }
-            let ratio = match (position, row.kind) {
-                (1.., Kind::Contest) => format!("{:.2}", measured.outcome.ratio(position)),
+            let ratio = match (position, row.kind.is_contest()) {
+                (1.., true) => format!("{:.2}", measured.outcome.ratio(position)),
                 _ => String::new(),
             };
             let spread = match row.kind {
                 Kind::Contest | Kind::Figures => {
                     format!(" ({}–{})", figure(summary.lowest), figure(summary.highest))
                 }
-                Kind::Once => String::new(),
+                Kind::ContestOnce | Kind::Once => String::new(),
             };
             let p99 = match row.unit.is_cost() {
                 true => figure(summary.p99),

@@ -34,9 +34,11 @@ pub(crate) struct Row {
 pub(crate) enum Kind {
     /// Abide against its baselines, [`ROUNDS`] times in turn.
     Contest,
+    /// Abide against its baselines, once: costs that do not depend on how busy the machine is.
+    ContestOnce,
     /// Several figures of Abide alone, [`ROUNDS`] times; dividing them by each other says nothing.
     Figures,
-    /// The same, measured once: costs that do not depend on how busy the machine is.
+    /// The same, measured once.
     Once,
 }
 
@@ -45,8 +47,13 @@ impl Kind {
     pub(crate) const fn rounds(self) -> usize {
         match self {
             Self::Contest | Self::Figures => ROUNDS,
-            Self::Once => 1,
+            Self::ContestOnce | Self::Once => 1,
         }
+    }
+
+    /// Whether there are baselines.
+    pub(crate) const fn is_contest(self) -> bool {
+        matches!(self, Self::Contest | Self::ContestOnce)
     }
 }
 
@@ -87,6 +94,10 @@ pub(crate) enum Unit {
     MegabytesPerSecond,
     /// CPU time in hundredths of one core.
     PercentOfCore,
+    /// What goes over the network, as a multiple of what it is about.
+    Times,
+    /// Bytes that are too many or too few.
+    Bytes,
 }
 
 /// What was measured.
@@ -173,7 +184,9 @@ impl Unit {
             | Self::Microseconds
             | Self::Mebibytes
             | Self::Megabytes
-            | Self::PercentOfCore => true,
+            | Self::PercentOfCore
+            | Self::Times
+            | Self::Bytes => true,
             Self::MegabytesPerSecond => false,
         }
     }
@@ -188,6 +201,8 @@ impl fmt::Display for Unit {
             Self::Megabytes => "MB",
             Self::MegabytesPerSecond => "MB/s",
             Self::PercentOfCore => "%",
+            Self::Times => "×",
+            Self::Bytes => "bytes",
         })
     }
 }

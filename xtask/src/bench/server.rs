@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::Bench;
 use super::http::Connection;
 use super::process;
+use super::websocket::WebSocket;
 
 /// Filling a pool of twenty takes a few seconds on a busy machine.
 const WARM_WITHIN: Duration = Duration::from_secs(60);
@@ -118,6 +119,12 @@ impl Server {
     /// A connection to it.
     pub(super) fn connect(&self) -> Result<Connection> {
         Connection::open(self.address, &self.key)
+    }
+
+    /// A WebSocket at `path`.
+    pub(super) fn websocket(&self, path: &str) -> Result<WebSocket> {
+        let key = format!("Authorization: Bearer {}\r\n", self.key);
+        WebSocket::connect(self.address, path, &key)
     }
 
     /// Waits until as many Python interpreters are warm.
