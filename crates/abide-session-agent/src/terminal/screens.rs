@@ -193,7 +193,8 @@ impl Follower {
 
     /// Feeds the screen what was written before entry `end`, on this thread.
     pub(super) fn catch_up(&self, end: u64) {
-        while self.fed.load(Ordering::Acquire) < end && self.feed() {}
+        let is_behind = || self.state.lock().next < end;
+        while is_behind() && self.feed() {}
     }
 
     /// Has the ring keep what a viewer has not read: everything from entry `next` on.

@@ -80,10 +80,12 @@ impl LocalRuntimes {
         if self.agent.terminal(worker.id).is_none() {
             let (agent, recorder) = (Arc::clone(&self.agent), self.recorder.clone());
             let (id, session) = (worker.id, worker.session_id);
-            let policy = worker.terminal.as_ref()?.size_policy.unwrap_or_default();
+            let spec = worker.terminal.as_ref()?;
+            let policy = spec.size_policy.unwrap_or_default();
+            let output_bytes = spec.output_bytes;
             // Its journal is read through to see how much of it is whole.
             let adopting = tokio::task::spawn_blocking(move || {
-                agent.adopt_terminal(id, session, policy, recorder)
+                agent.adopt_terminal(id, session, policy, output_bytes, recorder)
             });
             let adopted = adopting.await.ok()?;
             adopted
