@@ -146,6 +146,8 @@ fn an_interrupt_right_behind_a_step_stops_it() {
             // Sometimes it is long enough to arrive in pieces.
             let length = [0, 0, 0, 5000, 300_000][round % 5];
             let code = codes[round % 2].to_owned() + &" ".repeat(length);
+            // Seen when it fails.
+            eprintln!("{runtime:?}, round {round}");
             let id = running.submit(&code, None);
             running.interrupt_step(id);
             let ended = running.stopped(id);

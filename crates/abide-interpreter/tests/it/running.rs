@@ -180,7 +180,7 @@ impl Running {
         let id = self.submit(code, None);
         self.wait_for_go();
         self.signal();
-        self.finished(id)
+        self.stopped(id)
     }
 
     /// Waits until the running step has printed `go`.
