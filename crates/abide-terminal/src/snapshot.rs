@@ -214,7 +214,14 @@ fn write_present(terminal: &Terminal, out: &mut Vec<u8>) {
     }
     pen.take(terminal.pen, links, out);
     if let Some((_, cell)) = again {
-        terminal.painter().glyph(cell.content, out);
+        let ascii = cell.content.ascii();
+        let drawn_by = ascii
+            .zip(charsets.current())
+            .and_then(|(byte, set)| set.drawn_by(byte));
+        match drawn_by {
+            Some(byte) => out.push(byte),
+            None => terminal.painter().glyph(cell.content, out),
+        }
     }
 }
 
