@@ -33,6 +33,18 @@ impl Charset {
             })
             .unwrap_or(char::from(byte))
     }
+
+    /// The byte that `byte` is drawn by, where something else stands in its place.
+    pub(crate) fn drawn_by(self, byte: u8) -> Option<u8> {
+        if self.map(byte) == char::from(byte) {
+            return None;
+        }
+        changes(self.0).split(' ').find_map(|pair| {
+            let mut pair = pair.chars();
+            let (from, to) = (pair.next()?, pair.next()?);
+            (to == char::from(byte)).then(|| u8::try_from(from).ok())?
+        })
+    }
 }
 
 impl Charsets {

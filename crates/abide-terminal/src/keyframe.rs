@@ -26,6 +26,9 @@ use crate::{Error, snapshot};
 
 const MAGIC: [u8; 8] = *b"ABIDEKF\x01";
 const FIRST_ROW_WRAPPED: u32 = 1;
+/// No journal gets there in the lifetime of a machine; from here on a screen can be fed without a sum that
+/// overflows.
+const MAX_OFFSET: u64 = 1 << 62;
 /// The intermediate of DECSCA.
 const QUOTE: u32 = b'"' as u32;
 
@@ -165,6 +168,11 @@ impl<'a> Parts<'a> {
             });
         }
         let offset = u64::from_le_bytes(reader.array()?);
+        if offset > MAX_OFFSET {
+            return Err(Error::Keyframe {
+                what: "its offset is beyond that of any journal",
+            });
+        }
         let cols = u16::from_le_bytes(reader.array()?);
         let rows = u16::from_le_bytes(reader.array()?);
         let flags = u32::from_le_bytes(reader.array()?);

@@ -169,26 +169,33 @@ fn write_present(terminal: &Terminal, out: &mut Vec<u8>) {
     let grid = terminal.grid();
     modes.write(out);
     if !charsets.is_shifted() {
-        // Only a restored cursor brings a set that is not shifted in; so it is restored again.
+        // Only a restored cursor brings a set that is not shifted in; so it is restored again, from
+        // whichever buffer has it.
         charsets.write(out);
-        out.extend_from_slice(b"\x1b8\x1b[0m");
+        let is_here = grid.saved.charset == charsets.current();
+        let is_there = terminal.alternate.saved.charset == charsets.current();
+        let from_there = !is_here && is_there && !terminal.on_alternate;
+        out.extend_from_slice(if from_there {
+            b"\x1b[?1047h\x1b8\x1b[?1047l\x1b[0m"
+        } else {
+            b"\x1b8\x1b[0m"
+        });
     }
-    let mut y = grid.y.min(terminal.rows - 1);
+    let y = grid.y.min(terminal.rows - 1);
     let row = &grid.rows[y];
     if modes.origin {
         out.extend_from_slice(b"\x1b[?6h");
-        y = y.saturating_sub(grid.top);
     }
     let mut pen = Pen::default();
     let again = last_printed(terminal, grid, row);
     if let Some((col, cell)) = again {
-        move_to(col, y, out);
+        move_in_region(terminal, col, y, out);
         if modes.insert {
             // Printing will push the rest of the row to where it is now.
             command(out, usize::from(cell.content.width()), b'P');
         }
     } else {
-        move_to(grid.x.min(terminal.cols - 1), y, out);
+        move_in_region(terminal, grid.x.min(terminal.cols - 1), y, out);
         if grid.x >= terminal.cols {
             print_last(terminal, row, &mut pen, out);
             pen.take(Style::default(), links, out);
@@ -207,7 +214,14 @@ fn write_present(terminal: &Terminal, out: &mut Vec<u8>) {
     }
     pen.take(terminal.pen, links, out);
     if let Some((_, cell)) = again {
-        terminal.painter().glyph(cell.content, out);
+        let ascii = cell.content.ascii();
+        let drawn_by = ascii
+            .zip(charsets.current())
+            .and_then(|(byte, set)| set.drawn_by(byte));
+        match drawn_by {
+            Some(byte) => out.push(byte),
+            None => terminal.painter().glyph(cell.content, out),
+        }
     }
 }
 
@@ -236,6 +250,22 @@ fn print_last(terminal: &Terminal, row: &Row, pen: &mut Pen, out: &mut Vec<u8>) 
     if terminal.painter().cell(cells[col], pen, out) == 0 {
         pen.take(cells[col].style.erased(), &terminal.links, out);
         out.push(b' ');
+    }
+}
+
+/// Moves the cursor, under origin mode if that is on: then the rows count from the scroll region, which
+/// the cursor does not leave. If it was outside of it all the same, it is moved in the other buffer, which
+/// has a region of its own, and taken along.
+fn move_in_region(terminal: &Terminal, col: usize, row: usize, out: &mut Vec<u8>) {
+    let grid = terminal.grid();
+    if !terminal.modes.origin {
+        move_to(col, row, out);
+    } else if (grid.top..=grid.bottom).contains(&row) || terminal.on_alternate {
+        move_to(col, row.saturating_sub(grid.top), out);
+    } else {
+        out.extend_from_slice(b"\x1b[?1047h");
+        move_to(col, row, out);
+        out.extend_from_slice(b"\x1b[?1047l");
     }
 }
 

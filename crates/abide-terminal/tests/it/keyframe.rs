@@ -98,6 +98,14 @@ fn a_forged_keyframe_is_an_error_or_a_screen_without_queries() {
 }
 
 #[test]
+fn a_keyframe_of_beyond_any_journal_is_an_error() {
+    // The most significant byte of the offset, which stands behind the magic number.
+    Keyframe::from_bytes(forged(15, 0x40)).unwrap_err();
+    Keyframe::from_bytes(forged(15, 0xff)).unwrap_err();
+    Keyframe::from_bytes(forged(15, 0x3f)).unwrap();
+}
+
+#[test]
 fn a_keyframe_keeps_what_the_limit_allows() {
     let mut screen = Screen::new(Size::new(20, 3).unwrap(), PLENTY, 0);
     for line in 0..20_000 {

@@ -9,6 +9,7 @@ mod replay;
 mod resize;
 mod scrollback;
 mod snapshot;
+mod states;
 mod text;
 mod width;
 mod xterm;

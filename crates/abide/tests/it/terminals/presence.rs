@@ -73,7 +73,7 @@ async fn everybody_is_told_who_comes_goes_and_changes() {
         rows: Some(30),
         drives_size: true,
     };
-    assert_eq!(alone, [expected.clone()]);
+    assert_eq!(alone, std::slice::from_ref(&expected));
     ada.says(&hello(Some("ada"), None, None)).await;
     present(&mut ada, |_, all| all[0].name.as_deref() == Some("ada")).await;
 
