@@ -110,7 +110,9 @@ impl DialectRequest {
             data: String,
         }
         fn of<T: serde::de::DeserializeOwned>(data: Value) -> Option<T> {
-            serde_json::from_value(data).ok()
+            // An array of values in the right order would do, too.
+            data.is_object()
+                .then(|| serde_json::from_value(data).ok())?
         }
         let Envelope {
             kind,

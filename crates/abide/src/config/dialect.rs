@@ -76,7 +76,10 @@ mod tests {
         ];
         let config = load(&[], both, None).unwrap();
         assert_eq!(config.orphan_grace, Grace(Some(seconds(60))));
-        assert_eq!(load(&[], [], None).unwrap().orphan_grace, Grace(None));
+        let config = load(&[], [], None).unwrap();
+        assert_eq!(config.orphan_grace, Grace(None));
+        let size = (config.terminal_rows, config.terminal_cols);
+        assert_eq!(size, abide_model::DIALECT_USUAL_SIZE);
     }
 
     #[test]

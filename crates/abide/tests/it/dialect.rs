@@ -126,10 +126,10 @@ fn plain(text: &str) -> String {
 fn counted(text: &str) -> u64 {
     let mut last = None;
     for piece in plain(text).split("n=").skip(1) {
-        let Some(number) = piece
-            .split(';')
-            .next()
-            .and_then(|it| it.parse::<u64>().ok())
+        // What came last may end within a number.
+        let Some((Ok(number), _)) = piece
+            .split_once(';')
+            .map(|(number, rest)| (number.parse::<u64>(), rest))
         else {
             continue;
         };

@@ -40,6 +40,7 @@ pub(super) struct Link {
     frames: mpsc::Receiver<String>,
     jobs: mpsc::UnboundedReceiver<Job>,
     ping_interval: Duration,
+    timeout: Duration,
 }
 
 /// What comes from the client.
@@ -67,6 +68,7 @@ pub(super) fn open(
         frames: framed,
         jobs: started,
         ping_interval: config.ping_interval,
+        timeout: config.read_timeout,
     };
     let inbox = Inbox {
         stream,
@@ -103,9 +105,10 @@ impl Link {
             mut frames,
             jobs,
             ping_interval,
+            timeout,
         } = self;
         let said = tokio::select! {
-            said = write(&mut sink, &mut answers, &mut frames, ping_interval) => said,
+            said = write(&mut sink, &mut answers, &mut frames, (ping_interval, timeout)) => said,
             said = heard => said,
             never = work(jobs) => match never {},
             () = stopping => Some((close_code::RESTART, "the server is stopping")),
@@ -127,12 +130,12 @@ impl Link {
     }
 }
 
-/// Sends whatever is to be sent, answers first.
+/// Sends whatever is to be sent, answers first. A client that takes nothing for too long is gone.
 async fn write(
     sink: &mut SplitSink<WebSocket, Message>,
     answers: &mut mpsc::Receiver<String>,
     frames: &mut mpsc::Receiver<String>,
-    ping_interval: Duration,
+    (ping_interval, timeout): (Duration, Duration),
 ) -> Goodbye {
     let mut pings = tokio::time::interval(ping_interval);
     pings.reset();
@@ -143,8 +146,9 @@ async fn write(
             _ = pings.tick() => Message::Ping(Bytes::new()),
             Some(frame) = frames.recv() => Message::Text(frame.into()),
         };
-        if sink.send(message).await.is_err() {
-            return None;
+        match tokio::time::timeout(timeout, sink.send(message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return None,
         }
     }
 }

@@ -162,7 +162,7 @@ impl ControlPlane {
                         tokio::time::sleep(ACTIVITY).await;
                     }
                     // Nothing more is written; how it ended is on its way.
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 } => return,
             };
             drop(terminal);

@@ -229,7 +229,7 @@ async fn a12_what_is_replayed_asks_rings_and_copies_nothing() {
     drop(client);
     let mut client = Client::of(&api).await;
     let scrollback = client.reattach("tab-1").await;
-    assert!(scrollback.contains("asked"), "{scrollback:?} {:?}", live);
+    assert!(scrollback.contains("asked"), "{scrollback:?} {live:?}");
     for query in [
         "\x1b[c",
         "\x1b[6n",

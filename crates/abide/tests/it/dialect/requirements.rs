@@ -38,7 +38,7 @@ async fn fr002_fr003_fr009_what_is_there_is_listed_and_come_back_to_by_its_id() 
     let before = processes_of(&api, &id).await;
     drop(client);
     let mut client = Client::of(&api).await;
-    assert_eq!(client.ids().await, [id.clone()]);
+    assert_eq!(client.ids().await, [id.as_str()]);
     client.reattach(&id).await;
     assert_eq!(processes_of(&api, &id).await, before);
 }
