@@ -28,8 +28,8 @@ const ENOUGH: Duration = Duration::from_secs(60);
 pub(in crate::bench) fn stalled() -> Row {
     Row {
         name: "terminal-stalled",
-        what: "a viewer stops reading, then the program prints 200 MB (node-pty 100 MB, pty host 40 MB): most growth of the server's \
-               own memory (RssAnon) meanwhile",
+        what: "a viewer stops reading, then the program prints 200 MB (node-pty 100 MB, pty host 40 MB): \
+               most growth of the server's own memory (RssAnon) meanwhile",
         contenders: &[
             "`abide up`",
             "node-pty + ws",

@@ -113,7 +113,7 @@ impl Contest for Stream {
         vec![
             "every byte counted and hashed, in every run of all but tmux".to_owned(),
             format!(
-                "CPU time in ms per MB of everything between program and viewer: {}",
+                "CPU time in ms per MB of what is between program and viewer (of tmux the server): {}",
                 each.join(", ")
             ),
         ]
