@@ -102,6 +102,10 @@ pub(crate) fn run(
     dry_run: bool,
 ) -> Result<()> {
     let rows = select(rows(), names)?;
+    // The release build of this program is started from elsewhere.
+    let binary = binary.map(std::fs::canonicalize).transpose();
+    let binary = binary.context("cannot find the binary")?;
+    let binary = binary.as_deref();
     if cfg!(debug_assertions) {
         // A client that was not optimised would be what is measured.
         return Err(in_release(repository, names, binary, dry_run));

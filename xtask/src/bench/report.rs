@@ -22,14 +22,16 @@ Written by `cargo xtask bench`, newest last.
 
 ## How to run
 
-    cargo xtask bench                 # every row: six minutes, and the builds
+    cargo xtask bench                 # every row: a quarter of an hour, and the builds
     cargo xtask bench step idle-cpu   # these rows
     cargo xtask bench --list          # what there is
     cargo xtask bench --dry-run …     # print the table and leave this file alone
+    cargo xtask bench --binary …      # measure this binary instead of building one
 
 It builds the release binary and a release build of itself, starts servers on free ports with
-directories of their own, and takes everything down again. jupyter_server is installed from PyPI
-below the target directory; where that cannot be, its lines say so and the rest is measured.
+directories of their own, and takes everything down again. jupyter_server is installed from PyPI,
+node-pty, ws and xterm.js from npm, both below the target directory, and tmux from the distribution;
+where that cannot be, their lines say so and the rest is measured.
 
 ## How to read
 
@@ -47,6 +49,14 @@ for that, let the binaries before and after it run in turn.
 The bare exec loop is a Python program of a few lines that reads an expression from a pipe and writes
 its `repr` to another, in the interpreter that Abide itself uses. MB are 1,000,000 bytes, MiB are
 1,048,576.
+
+Terminals are 80 × 24 and print lines of a coloured listing, each about 70 bytes. Whoever is viewed
+over a WebSocket is viewed by the same client, in this process. The minimal Rust server is
+`xtask/src/bench/terminals/minimal.rs`: a thread per direction and viewer, no runtime, no screen, nothing
+kept; less cannot be done. The two servers in Node are `xtask/src/bench/terminals/node/server.js`: node-pty and ws,
+every piece of output a message; and the same with a headless xterm.js that the program waits for, as
+it does in VS Code's pty host, and whose state is sent to whoever attaches. tmux has no status line and keeps
+10,000 lines.
 ";
 
 /// The table of one run.

@@ -223,6 +223,8 @@ mod tests {
                     )
                     .unwrap();
             }
+            // Answers to pings, then the end: a connection closed before would be a reset one.
+            assert!(socket.next().is_err());
         });
         let mut socket = WebSocket::connect(address, "/", "").unwrap();
         for length in lengths {
@@ -230,6 +232,7 @@ mod tests {
             socket.send(BINARY, &[&bytes]).unwrap();
             assert_eq!(socket.next().unwrap(), (BINARY, &bytes[..]), "{length}");
         }
+        drop(socket);
         server.join().unwrap();
     }
 

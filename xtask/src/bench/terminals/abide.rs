@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 use super::host::{Host, Program};
 use super::line::Line;
 use super::pty::SIZE;
-use crate::bench::websocket::{BINARY, TEXT, WebSocket};
-
 use crate::bench::Bench;
 use crate::bench::http::Connection;
 use crate::bench::server::{Server, create_python};
+use crate::bench::websocket::{BINARY, TEXT, WebSocket};
 
 /// The frames of an attachment: what they are.
 const OUTPUT: u8 = 1;

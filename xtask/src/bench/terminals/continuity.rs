@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::abide::{Abide, Viewer};
 use super::host::Program;
 use super::line::Line as _;
+use crate::bench::Bench;
 use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
 
 const REATTACHES: usize = 1000;
@@ -25,7 +26,7 @@ pub(in crate::bench) fn continuity() -> Row {
         contenders: &["`abide up`"],
         kind: Kind::Once,
         unit: Unit::Bytes,
-        open: |bench| Ok(Box::new(Continuity(Abide::start(bench, "flow=block")?, 0))),
+        open: |bench| Ok(Box::new(Continuity::open(bench)?)),
         claims: |outcome| {
             let wrong = outcome.summary(0).median;
             vec![Claim::at_most("none", wrong, 0.0)]
@@ -33,7 +34,20 @@ pub(in crate::bench) fn continuity() -> Row {
     }
 }
 
-struct Continuity(Abide, usize);
+struct Continuity {
+    abide: Abide,
+    /// Bytes that came and are the right ones.
+    compared: usize,
+}
+
+impl Continuity {
+    fn open(bench: &Bench) -> Result<Self> {
+        Ok(Self {
+            abide: Abide::start(bench, "flow=block")?,
+            compared: 0,
+        })
+    }
+}
 
 /// What a program that counts prints, to be compared with what came.
 #[derive(Debug, Default)]
@@ -61,7 +75,7 @@ impl Count {
 
 impl Contest for Continuity {
     fn run(&mut self, _contender: usize) -> Result<Vec<f64>> {
-        let Self(abide, compared) = self;
+        let Self { abide, compared } = self;
         abide.launch(&Program::script(COUNT, &[]))?;
         let mut count = Count::default();
         let mut offset = 0;
@@ -92,7 +106,7 @@ impl Contest for Continuity {
     }
 
     fn notes(&self) -> Vec<String> {
-        let megabytes = self.1 as f64 / 1e6;
+        let megabytes = self.compared as f64 / 1e6;
         vec![format!(
             "{megabytes:.1} MB compared with what the program counts; a figure above 0 is that of the first place \
              where they differ"

@@ -11,9 +11,9 @@ use super::minimal::Minimal;
 use super::node::Node;
 use super::pty::Pty;
 use super::tmux::Tmux;
-use crate::bench::websocket::{BINARY, WebSocket};
 
 use crate::bench::Bench;
+use crate::bench::websocket::{BINARY, WebSocket};
 
 /// A program on a terminal: what a shell is to do.
 #[derive(Debug, Clone)]

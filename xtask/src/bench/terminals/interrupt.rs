@@ -104,7 +104,6 @@ impl Slow<'_> {
 impl Contest for Interrupt {
     fn run(&mut self, contender: usize) -> Result<Vec<f64>> {
         let file = self.corpus.file.display().to_string();
-        let files = vec![file.as_str(); TIMES].join(" ");
         // Written so that what is typed does not look like the prompts.
         let script = "PS1='be''fore>' exec sh -i";
         let program = Program::script(script, &[]);
@@ -112,11 +111,11 @@ impl Contest for Interrupt {
         until(line.as_mut(), "before>")?;
         line.send(b"PS1='af''ter>'\n")?;
         until(line.as_mut(), "after>")?;
-        // In a function, so that the line is short enough for the terminal's editor.
-        line.send(format!("f() {{ cat {}; }}\n", &files[..file.len()]).as_bytes())?;
+        // A function, since the line that calls it must fit into the kernel's editor.
+        line.send(format!("f() {{ cat {file}; }}\n").as_bytes())?;
         until(line.as_mut(), "after>")?;
         let again = "f; ".repeat(TIMES);
-        // On a line of its own, since the flood ends within a line and a terminal may wrap.
+        // The prompt is on a line of its own, since the flood ends within a line and a terminal may wrap.
         line.send(format!("PS1='\npro''mpt>'; ({again})\n").as_bytes())?;
         let mut slow = Slow {
             line: line.as_mut(),

@@ -98,3 +98,22 @@ fn show(stream: TcpStream) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::terminals::line::{enter_until, until};
+
+    #[test]
+    fn a_terminal_is_shown_and_typed_into() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || show(listener.accept().unwrap().0));
+        let program = Program::script("printf 'ready>'; read -r go; printf 'the-end>'", &[]);
+        let mut line = Plain::start(address, &program).unwrap();
+        until(&mut line, "ready>").unwrap();
+        enter_until(&mut line, "the-end>").unwrap();
+        drop(line);
+        server.join().unwrap().unwrap();
+    }
+}

@@ -93,3 +93,21 @@ impl Drop for Pty {
         let _ = self.program.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::terminals::host::Program;
+    use crate::bench::terminals::line::until;
+
+    #[test]
+    fn a_program_has_a_terminal_of_its_own() {
+        // Only whoever has a controlling terminal can open this.
+        let program = Program::script("stty size </dev/tty; read -r go", &[]);
+        let mut terminal = Pty::start(&program.0).unwrap();
+        until(&mut terminal, "24 80\r\n").unwrap();
+        terminal.send(b"go\n").unwrap();
+        until(&mut terminal, "go\r\n").unwrap();
+        while terminal.receive(&mut |_| {}).is_ok() {}
+    }
+}

@@ -69,8 +69,8 @@ fn claims(outcome: &Outcome, limit: f64) -> Vec<Claim> {
             limit,
         ),
         Claim::at_most(
-            "the 100,000 lines cost at most a third more (a snapshot has up to 1 MiB of scrollback: \
-             0.7 MB of 10,000 lines, then all)",
+            "after the 100,000 lines at most 4/3 × as long (scrollback of up to 1 MiB is kept, 10,000 lines \
+             are 0.7 MB)",
             second / first,
             4.0 / 3.0,
         ),

@@ -28,8 +28,8 @@ const ENOUGH: Duration = Duration::from_secs(60);
 pub(in crate::bench) fn stalled() -> Row {
     Row {
         name: "terminal-stalled",
-        what: "a viewer stops reading, then the program prints 200 MB (node-pty 100 MB, pty host 40 MB): most growth of the server's \
-               own memory (RssAnon) meanwhile",
+        what: "a viewer stops reading, then the program prints 200 MB (node-pty 100 MB, pty host 40 MB): \
+               most growth of the server's own memory (RssAnon) meanwhile",
         contenders: &[
             "`abide up`",
             "node-pty + ws",
@@ -73,7 +73,8 @@ impl Stalled {
     /// A run of the program with a viewer that only starts it, and stays or not.
     fn print(&mut self, contender: usize, stays: bool) -> Result<Seen> {
         let done = self.home.path().join("done");
-        let script = "stty -echo; printf 'ready>'; read -r go; done=$1; shift
+        // Printed once before, so that the scrollback that is kept in any case is there.
+        let script = "stty -echo; done=$1; shift; cat \"$1\"; printf 'ready>'; read -r go
             cat \"$@\"; printf 'the-end>'; : >\"$done\"; read -r go";
         let mut files: Vec<&Path> = vec![&done];
         files.extend(vec![self.corpus.file.as_path(); TIMES[contender]]);

@@ -1,14 +1,15 @@
 //! 200 MB through a terminal to a viewer that takes everything.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use super::corpus::Corpus;
-use super::host::{Hosts, Who};
+use super::host::{Host, Hosts, Who};
 use super::line::{enter_until, finish, until};
 use crate::bench::Bench;
 use crate::bench::digest::Digest;
+use crate::bench::process;
 use crate::bench::row::{Claim, Contest, Kind, Row, Unit};
 
 const WHO: [Who; 6] = [
@@ -54,6 +55,8 @@ pub(in crate::bench) fn stream() -> Row {
 struct Stream {
     hosts: Hosts,
     corpus: Corpus,
+    /// CPU time of each contender's processes but the program, and megabytes that it was for.
+    cpu: [(Duration, f64); WHO.len()],
 }
 
 impl Stream {
@@ -61,6 +64,7 @@ impl Stream {
         Ok(Self {
             hosts: Hosts::start(bench, &WHO)?,
             corpus: Corpus::new(LINES)?,
+            cpu: [(Duration::ZERO, 0.0); WHO.len()],
         })
     }
 }
@@ -74,6 +78,7 @@ impl Contest for Stream {
             .start(&self.corpus.program(times))?;
         until(line.as_mut(), "ready>")?;
         let printed = (self.corpus.shown.len() * times) as f64;
+        let before = cpu(self.hosts.of(contender)?)?;
         let took = if WHO[contender] == Who::Tmux {
             enter_until(line.as_mut(), "the-end>")?
         } else {
@@ -88,6 +93,9 @@ impl Contest for Stream {
             ensure!(digest == expected, "not the bytes that were printed");
             took
         };
+        let used = cpu(self.hosts.of(contender)?)?.saturating_sub(before);
+        self.cpu[contender].0 += used;
+        self.cpu[contender].1 += printed / 1e6;
         finish(line, "\n")?;
         Ok(vec![printed / 1e6 / took])
     }
@@ -97,6 +105,22 @@ impl Contest for Stream {
     }
 
     fn notes(&self) -> Vec<String> {
-        vec!["every byte counted and hashed, in every run of all but tmux".to_owned()]
+        let each: Vec<_> = self
+            .cpu
+            .iter()
+            .map(|(cpu, megabytes)| format!("{:.1}", cpu.as_secs_f64() * 1e3 / megabytes))
+            .collect();
+        vec![
+            "every byte counted and hashed, in every run of all but tmux".to_owned(),
+            format!(
+                "CPU time in ms per MB of what is between program and viewer (of tmux the server): {}",
+                each.join(", ")
+            ),
+        ]
     }
+}
+
+/// CPU time of what a host runs besides the programs.
+fn cpu(host: &dyn Host) -> Result<Duration> {
+    host.processes()?.into_iter().map(process::cpu).sum()
 }

@@ -30,7 +30,7 @@ pub(in crate::bench) fn wire() -> Row {
             "minimal Rust server, a write per line",
             "node-pty + ws, a write per line",
         ],
-        kind: Kind::Figures,
+        kind: Kind::Contest,
         unit: Unit::Times,
         open: |bench| Ok(Box::new(Wire::open(bench)?)),
         claims: |outcome| {
