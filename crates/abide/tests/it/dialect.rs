@@ -104,7 +104,8 @@ async fn healthy(api: &Api, field: &str, expected: u64) {
     }
 }
 
-/// What is drawn, without the sequences that say how.
+/// What is drawn, without the sequences that say how. A snapshot ends with the cursor on the character
+/// that was printed last, which is printed again: then the line is what was before it.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -112,7 +113,13 @@ fn plain(text: &str) -> String {
         plain.push_str(before);
         let ends = |c: char| ('\x40'..='\x7e').contains(&c);
         rest = match sequence.as_bytes().first() {
-            Some(b'[') => sequence[1..].split_once(ends).map_or("", |(_, rest)| rest),
+            Some(b'[') => {
+                let end = sequence[1..].find(ends).map_or(sequence.len(), |end| end + 1);
+                if sequence[end..].starts_with('H') {
+                    move_to(&mut plain, &sequence[1..end]);
+                }
+                sequence.get(end + 1..).unwrap_or_default()
+            }
             Some(b']') => sequence.split_once("\x1b\\").map_or("", |(_, rest)| rest),
             Some(b'(' | b')' | b'#') => &sequence[2..],
             _ => &sequence[1..],
@@ -120,6 +127,17 @@ fn plain(text: &str) -> String {
     }
     plain.push_str(rest);
     plain
+}
+
+/// Takes the line back to before a column.
+fn move_to(plain: &mut String, place: &str) {
+    let column: usize = place
+        .split_once(';')
+        .map_or(1, |(_, column)| column.parse().unwrap());
+    let line = plain.rfind('\n').map_or(0, |end| end + 1);
+    if let Some((at, _)) = plain[line..].char_indices().nth(column - 1) {
+        plain.truncate(line + at);
+    }
 }
 
 /// The numbers of lines such as `n=7;`, which must follow each other without a gap; the last one.

@@ -109,7 +109,11 @@ async fn attach(
     let (_, terminal) = app.terminal(session, worker).await?;
     Ok(upgrade
         .max_message_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| serve(app, socket, session, terminal, visit)))
+        .on_upgrade(async move |socket| {
+            let tasks = app.tasks.clone();
+            // A task of ours, so that the server does not leave before it has said goodbye.
+            tasks.spawn("attachment", serve(app, socket, session, terminal, visit));
+        }))
 }
 
 /// Why an attachment ends; `None` if the viewer left.
