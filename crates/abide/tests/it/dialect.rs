@@ -122,10 +122,18 @@ fn plain(text: &str) -> String {
     plain
 }
 
+/// What a client's terminal has that was written everything that came, with what scrolled off: a snapshot draws
+/// the character before the cursor once more, so that its text alone is not to be trusted where it ends.
+fn drawn(everything: &str) -> String {
+    let screen = screen_of(everything);
+    let above = String::from_utf8(screen.scrollback(usize::MAX)).unwrap();
+    format!("{}\n{}", plain(&above), screen.text())
+}
+
 /// The numbers of lines such as `n=7;`, which must follow each other without a gap; the last one.
 fn counted(text: &str) -> u64 {
     let mut last = None;
-    for piece in plain(text).split("n=").skip(1) {
+    for piece in drawn(text).split("n=").skip(1) {
         // What came last may end within a number.
         let Some((Ok(number), _)) = piece
             .split_once(';')
@@ -144,11 +152,15 @@ fn counted(text: &str) -> u64 {
 
 /// What a client's terminal shows that was written everything that came.
 fn shown(everything: &str) -> String {
+    screen_of(everything).text()
+}
+
+fn screen_of(everything: &str) -> abide_terminal::Screen {
     let size = abide_terminal::Size::new(80, 24).unwrap();
-    let limit = abide_terminal::ScrollbackLimit(1 << 20);
+    let limit = abide_terminal::ScrollbackLimit(16 << 20);
     let mut screen = abide_terminal::Screen::new(size, limit, 0);
     screen.feed(everything.as_bytes());
-    screen.text()
+    screen
 }
 
 /// Terminals as a page makes them, with names.
