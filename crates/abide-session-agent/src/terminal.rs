@@ -31,7 +31,7 @@ pub(crate) use self::screens::Screens;
 pub(crate) use self::shell::shell;
 pub use self::task::described;
 use self::task::{Command, TerminalTask};
-pub use self::viewer::{Snapshot, View, Viewer};
+pub use self::viewer::{Snapshot, TOO_FAR_BEHIND, View, Viewer};
 use self::viewers::Viewers;
 pub use self::viewers::{Attendance, Introduction};
 use crate::link::Link;

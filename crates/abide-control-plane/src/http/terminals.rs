@@ -292,6 +292,7 @@ async fn screen(
     fields.done()?;
     let (session, worker) = of_path(&app, &session, &worker).await?;
     let (_, terminal) = app.terminal(session, worker).await?;
+    terminal.catch_up().await;
     let text = terminal.screen(ansi.unwrap_or(false));
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     Ok((headers, text).into_response())

@@ -15,6 +15,9 @@ use super::screens::Screens;
 use crate::link::Link;
 use crate::recorder::Recorder;
 
+/// How long new output waits until the screen is fed: whoever looks is served first, and what comes in small
+/// pieces is fed in larger ones. Whoever wants to see the screen itself does not wait for that.
+const FED_AFTER: std::time::Duration = std::time::Duration::from_millis(10);
 /// Pause before an end is recorded again.
 const RECORD_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -47,6 +50,8 @@ pub(super) struct TerminalTask {
     input: VecDeque<(Bytes, oneshot::Sender<()>)>,
     /// Sequence number up to which the journal was announced.
     seen: u64,
+    /// When the screen is to be fed.
+    feed_at: Option<tokio::time::Instant>,
     ended: watch::Receiver<Option<ExitRecord>>,
     is_recorded: bool,
 }
@@ -70,6 +75,7 @@ impl TerminalTask {
             head,
             input: VecDeque::new(),
             seen: 0,
+            feed_at: None,
             is_recorded: false,
         }
     }
@@ -89,7 +95,7 @@ impl TerminalTask {
                     self.link = None;
                     continue;
                 }
-                let more_input = !self.input.is_empty();
+                let (more_input, feed_at) = (!self.input.is_empty(), self.feed_at);
                 tokio::select! {
                     () = stopping.cancelled() => return,
                     command = self.commands.recv() => match command {
@@ -98,6 +104,7 @@ impl TerminalTask {
                         None => link.queue(Message::Stop),
                     },
                     () = link.wait(&self.shared.journal, self.seen, more_input) => {}
+                    () = until(feed_at) => self.feed(),
                     ended = end(&mut self.ended), if !self.is_recorded => {
                         self.record(ended, &stopping).await;
                     }
@@ -114,8 +121,14 @@ impl TerminalTask {
         if head != self.seen {
             self.seen = head;
             self.head.send_replace(head);
-            self.screens.wake(&self.shared.follower);
+            self.feed_at
+                .get_or_insert_with(|| tokio::time::Instant::now() + FED_AFTER);
         }
+    }
+
+    fn feed(&mut self) {
+        self.feed_at = None;
+        self.screens.wake(&self.shared.follower);
     }
 
     /// Hands over as much input as the keeper has room for.
@@ -137,6 +150,7 @@ impl TerminalTask {
     /// The keeper is gone, in order or not.
     async fn conclude(&mut self, stopping: &CancellationToken) {
         self.announce();
+        self.feed();
         if !self.is_recorded {
             let ended = self.ended.borrow().clone();
             let ended = ended.or_else(|| exit_record(&self.shared.dir));
@@ -172,6 +186,13 @@ fn handle(command: Command, link: &mut Link, input: &mut VecDeque<(Bytes, onesho
         Command::Input { bytes, taken } => input.push_back((bytes, taken)),
         Command::Resize(size) => link.queue(Message::Resize(size)),
         Command::Stop => link.queue(Message::Stop),
+    }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,8 +13,12 @@ use super::{Shared, Visit};
 
 /// Output in one piece at most, in bytes.
 const PIECE: usize = 64 * 1024;
-/// Who is further behind after having been slow is moved forward to a fresh snapshot, in bytes.
-const TOO_FAR_BEHIND: u64 = 1024 * 1024;
+/// How far behind one who took long to take something may be before it is better moved forward, in bytes:
+/// see [`Viewer::next`].
+pub const TOO_FAR_BEHIND: u64 = 1024 * 1024;
+/// Most scrollback in the snapshot that one who was too slow is moved forward to, in bytes: it has not got
+/// the time for more.
+const SCROLLBACK_WHEN_SLOW: usize = 64 * 1024;
 
 /// What a viewer sees next.
 #[derive(Debug, Clone)]
@@ -118,12 +122,13 @@ impl Viewer {
         }
     }
 
-    /// What comes next, when it comes. `was_slow`: it could not be asked for a while, and rather sees
-    /// the present state than everything on the way there. May be given up and called again.
-    pub async fn next(&mut self, was_slow: bool) -> View {
+    /// What comes next, when it comes. `patience`: it could not be asked for a while, and if it is further
+    /// behind than that many bytes, it rather sees the present state than everything on the way there. May
+    /// be given up and called again.
+    pub async fn next(&mut self, patience: Option<u64>) -> View {
         self.hold();
         let behind = self.shared.journal.output_end().saturating_sub(self.offset);
-        let is_late = was_slow && !self.blocks && behind > TOO_FAR_BEHIND;
+        let is_late = patience.is_some_and(|patience| !self.blocks && behind > patience);
         if let Some(reason) = self.begins_anew.or(is_late.then_some(SnapshotReason::Slow)) {
             return self.snapshot(reason).await;
         }
@@ -176,8 +181,13 @@ impl Viewer {
     }
 
     async fn snapshot(&mut self, reason: SnapshotReason) -> View {
-        let (shared, scrollback) = (Arc::clone(&self.shared), self.scrollback);
+        let shared = Arc::clone(&self.shared);
+        let scrollback = match reason {
+            SnapshotReason::Slow => self.scrollback.min(SCROLLBACK_WHEN_SLOW),
+            _ => self.scrollback,
+        };
         let drawn = tokio::task::spawn_blocking(move || {
+            shared.follower.catch_up(shared.journal.head_seq());
             shared.follower.moment(|screen| {
                 let mut bytes = screen.snapshot(scrollback);
                 // What follows may begin within a character or a sequence.

@@ -4,6 +4,7 @@
 //! database runs the same list through [`for_each_conformance_test`].
 
 pub(crate) mod agents;
+pub(crate) mod dialect;
 pub(crate) mod events;
 pub(crate) mod jobs;
 pub(crate) mod routes;
@@ -49,6 +50,9 @@ macro_rules! for_each_conformance_test {
                 large_output_shows_head_and_tail,
                 unfinished_come_in_order_with_input,
                 lists_page_by_sequence;
+            dialect:
+                an_id_is_its_owners,
+                a_released_id_can_be_had_again;
             workers:
                 a_terminal_is_no_interpreter,
                 a_terminal_changes,

@@ -104,8 +104,7 @@ async fn healthy(api: &Api, field: &str, expected: u64) {
     }
 }
 
-/// What is drawn, without the sequences that say how. A snapshot ends with the cursor on the character
-/// that was printed last, which is printed again: then the line is what was before it.
+/// What is drawn, without the sequences that say how.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -113,13 +112,7 @@ fn plain(text: &str) -> String {
         plain.push_str(before);
         let ends = |c: char| ('\x40'..='\x7e').contains(&c);
         rest = match sequence.as_bytes().first() {
-            Some(b'[') => {
-                let end = sequence[1..].find(ends).map_or(sequence.len(), |end| end + 1);
-                if sequence[end..].starts_with('H') {
-                    move_to(&mut plain, &sequence[1..end]);
-                }
-                sequence.get(end + 1..).unwrap_or_default()
-            }
+            Some(b'[') => sequence[1..].split_once(ends).map_or("", |(_, rest)| rest),
             Some(b']') => sequence.split_once("\x1b\\").map_or("", |(_, rest)| rest),
             Some(b'(' | b')' | b'#') => &sequence[2..],
             _ => &sequence[1..],
@@ -129,21 +122,18 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Takes the line back to before a column.
-fn move_to(plain: &mut String, place: &str) {
-    let column: usize = place
-        .split_once(';')
-        .map_or(1, |(_, column)| column.parse().unwrap());
-    let line = plain.rfind('\n').map_or(0, |end| end + 1);
-    if let Some((at, _)) = plain[line..].char_indices().nth(column - 1) {
-        plain.truncate(line + at);
-    }
+/// What a client's terminal has that was written everything that came, with what scrolled off: a snapshot draws
+/// the character before the cursor once more, so that its text alone is not to be trusted where it ends.
+fn drawn(everything: &str) -> String {
+    let screen = screen_of(everything);
+    let above = String::from_utf8(screen.scrollback(usize::MAX)).unwrap();
+    format!("{}\n{}", plain(&above), screen.text())
 }
 
 /// The numbers of lines such as `n=7;`, which must follow each other without a gap; the last one.
 fn counted(text: &str) -> u64 {
     let mut last = None;
-    for piece in plain(text).split("n=").skip(1) {
+    for piece in drawn(text).split("n=").skip(1) {
         // What came last may end within a number.
         let Some((Ok(number), _)) = piece
             .split_once(';')
@@ -162,11 +152,15 @@ fn counted(text: &str) -> u64 {
 
 /// What a client's terminal shows that was written everything that came.
 fn shown(everything: &str) -> String {
+    screen_of(everything).text()
+}
+
+fn screen_of(everything: &str) -> abide_terminal::Screen {
     let size = abide_terminal::Size::new(80, 24).unwrap();
-    let limit = abide_terminal::ScrollbackLimit(1 << 20);
+    let limit = abide_terminal::ScrollbackLimit(16 << 20);
     let mut screen = abide_terminal::Screen::new(size, limit, 0);
     screen.feed(everything.as_bytes());
-    screen.text()
+    screen
 }
 
 /// Terminals as a page makes them, with names.

@@ -1,6 +1,6 @@
 //! `/terminal/ws`: one terminal, which lives as long as its connection.
 
-use abide_model::{DialectMessage, DialectRequest, SessionId, ViewerRole};
+use abide_model::{DialectMessage, DialectRequest, ViewerRole};
 use abide_session_agent::{Visit, WindowSize};
 use axum::extract::ws::{WebSocket, close_code};
 use bytes::Bytes;
@@ -12,15 +12,6 @@ use super::typist::Typist;
 use super::{App, clamped};
 use crate::service::{Found, Owner};
 
-/// Ends the terminal when the connection does.
-struct Ends(App, SessionId);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.dialect_end_single(self.1);
-    }
-}
-
 /// Serves one connection until the client leaves or the server stops.
 pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebSocket) {
     let (link, inbox, outbox, jobs) = open(socket, &app.dialect.config);
@@ -31,7 +22,6 @@ pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebS
             outbox.answer(&failed).await;
             return Some((close_code::ERROR, "there is no terminal"));
         };
-        let ends = Ends(app.clone(), found.session);
         let session_id = found.session.0.simple().to_string();
         outbox.answer(&DialectMessage::Single { session_id }).await;
         let viewer = found.terminal.attach(Visit {
@@ -54,9 +44,7 @@ pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebS
         // Both fail only when the connection ends.
         let _ = jobs.send(Box::pin(tab.show()));
         let _ = jobs.send(typing);
-        let goodbye = hear(&app, inbox, &found, id, &typist, &outbox).await;
-        drop(ends);
-        goodbye
+        hear(&app, inbox, &found, id, &typist, &outbox).await
     };
     link.run(hears, stopping.cancelled()).await;
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use abide_model::{DialectMessage, DialectReason};
-use abide_session_agent::{View, Viewer, described};
+use abide_session_agent::{TOO_FAR_BEHIND, View, Viewer, described};
 use tokio_util::sync::CancellationToken;
 
 use super::link::Outbox;
@@ -41,7 +41,7 @@ impl Tab {
         let _closed = self.closed.clone().drop_guard();
         let mut text = TextStream::default();
         let mut is_first = true;
-        let mut was_slow = false;
+        let mut patience = None;
         let mut news_ended = false;
         loop {
             let next = tokio::select! {
@@ -54,7 +54,7 @@ impl Tab {
                         continue;
                     }
                 },
-                view = self.viewer.next(was_slow) => Next::View(view),
+                view = self.viewer.next(patience) => Next::View(view),
             };
             let begun = Instant::now();
             let goes_on = match next {
@@ -87,7 +87,7 @@ impl Tab {
                 return;
             }
             is_first = false;
-            was_slow = begun.elapsed() > SLOW;
+            patience = (begun.elapsed() > SLOW).then_some(TOO_FAR_BEHIND);
         }
     }
 

@@ -146,11 +146,21 @@ async fn serve(
         typed,
         complaints,
     };
+    // What a viewer typed before it left is typed all the same.
+    let typing = type_on(to_type, terminal.clone(), stopping.clone());
+    app.tasks.spawn("typing", typing);
     let mut telling = Telling::new(sender, acks, &terminal, complained, &app.metrics);
+    let mut hears = std::pin::pin!(hearing.hear(receiver));
     let said = tokio::select! {
-        said = telling.tell(&terminal, viewer, visit.role) => said,
-        heard = hearing.hear(receiver) => heard,
-        never = type_on(to_type, &terminal) => match never {},
+        biased;
+        heard = &mut hears => heard,
+        said = telling.tell(&terminal, viewer, visit.role) => {
+            if said.is_none() {
+                // It left; what it had sent before is there to be heard, or it is cut off.
+                let _ = tokio::time::timeout(GOODBYE, hears).await;
+            }
+            said
+        }
         () = stopping.cancelled() => Some((close_code::RESTART, "the server is stopping")),
     };
     let Some((code, reason)) = said else { return };

@@ -34,12 +34,6 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Ends the terminal of a single connection, in the background.
-    pub(crate) fn dialect_end_single(self: &Arc<Self>, session: SessionId) {
-        self.dialect.registry.lock().remove(session);
-        self.dialect_end(session);
-    }
-
     /// Frees the id of a terminal that was taken out, and ends it in the background.
     pub(super) async fn dialect_release(self: &Arc<Self>, session: SessionId) {
         if let Err(error) = self.store.release_dialect_terminal(session).await {

@@ -291,8 +291,13 @@ impl Registry {
 }
 
 impl Entry {
-    /// Sets the timer of the absence that goes on, if there is one.
+    /// Sets the timer of the absence that goes on, if there is one. Nobody can come back to the terminal of
+    /// a single connection.
     pub(super) fn wait_for_somebody(&mut self, grace: Option<Duration>) {
+        let grace = match self.client_id {
+            Some(_) => grace,
+            None => Some(Duration::ZERO),
+        };
         let at = grace.and_then(|grace| Instant::now().checked_add(grace));
         self.due = at.zip(self.presence.absence());
     }

@@ -32,7 +32,7 @@ impl ControlPlane {
         self.dialect_start(owner, id, name, directory, size).await
     }
 
-    /// Starts one that belongs to a single connection, which ends it.
+    /// Starts one that belongs to a single connection: it is ended as soon as nobody looks at it.
     pub(crate) async fn dialect_create_single(
         self: &Arc<Self>,
         owner: Owner,

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{
-    Client, counted, gone, health, healthy, plain, processes_of, server, server_of_users,
+    Client, counted, drawn, gone, health, healthy, plain, processes_of, server, server_of_users,
     session_of, shown, token,
 };
 
@@ -165,10 +165,11 @@ async fn a9_twenty_reattachments_lose_and_double_no_line() {
     client.until("tab-1", "end=").await;
     client.types("tab-1", "echo $i; echo fin'al'ly\r").await;
     client.until("tab-1", "finally\r\n").await;
-    let seen = plain(&client.seen["tab-1"]);
-    let end = seen.rsplit("end=").next().unwrap();
-    let end: u64 = end.split('\r').next().unwrap().parse().unwrap();
-    assert_eq!(counted(&seen), end - 1);
+    let seen = &client.seen["tab-1"];
+    let drawn = drawn(seen);
+    let end = drawn.rsplit("end=").next().unwrap();
+    let end: u64 = end.lines().next().unwrap().trim().parse().unwrap();
+    assert_eq!(counted(seen), end - 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

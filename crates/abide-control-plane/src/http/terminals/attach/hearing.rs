@@ -1,7 +1,5 @@
 //! What a viewer says, and what comes of it.
 
-use std::convert::Infallible;
-
 use abide_model::{
     AttachmentError, MAX_VIEWER_NAME, SessionId, SizePolicy, TerminalChanges, TerminalFrame,
     ToTerminal, ViewerRole,
@@ -12,6 +10,7 @@ use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::StreamExt as _;
 use futures_util::stream::SplitStream;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{Complaint, Goodbye};
 use crate::http::App;
@@ -133,15 +132,23 @@ impl Hearing<'_> {
     }
 }
 
-/// Passes on what was typed, as fast as it is taken. Apart from hearing: who types into a program that
-/// waits for its output to be acknowledged must be heard acknowledging.
+/// Passes on what was typed, as fast as it is taken, to the end. Apart from hearing: who types into a
+/// program that waits for its output to be acknowledged must be heard acknowledging.
 pub(super) async fn type_on(
     mut typed: mpsc::Receiver<Bytes>,
-    terminal: &TerminalHandle,
-) -> Infallible {
-    while let Some(bytes) = typed.recv().await {
-        // Where nobody reads it any more, what is to be seen of that is told all the same.
-        let _ = terminal.input(bytes).await;
+    terminal: TerminalHandle,
+    stopping: CancellationToken,
+) {
+    let all = async {
+        while let Some(bytes) = typed.recv().await {
+            if terminal.input(bytes).await.is_err() {
+                // Nobody reads it any more; what is to be seen of that is told.
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = all => {}
     }
-    std::future::pending().await
 }

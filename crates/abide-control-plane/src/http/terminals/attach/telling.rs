@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abide_model::{ACK_WINDOW, FromTerminal, TerminalFrame, ViewerRole};
-use abide_session_agent::{Attendance, TerminalHandle, View, Viewer, WindowSize};
+use abide_session_agent::{
+    Attendance, TOO_FAR_BEHIND, TerminalHandle, View, Viewer, WindowSize,
+};
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::SinkExt as _;
@@ -104,14 +106,16 @@ impl<'a> Telling<'a> {
             rows: size.rows,
         };
         self.say(&attached).await?;
-        let mut was_slow = false;
+        let mut patience = None;
         loop {
             tokio::select! {
                 biased;
-                waited = wait_for_acks(&mut self.acks, viewer.offset()) => was_slow |= waited,
+                waited = wait_for_acks(&mut self.acks, viewer.offset()) => if waited {
+                    patience = Some(ACK_WINDOW);
+                },
                 aside = self.asides.next() => {
                     // However long it reads nothing, it is to know that somebody is here.
-                    was_slow = true;
+                    patience = patience.or(Some(TOO_FAR_BEHIND));
                     self.say_aside(aside).await?;
                     continue;
                 }
@@ -122,7 +126,7 @@ impl<'a> Telling<'a> {
                     self.say_aside(aside).await?;
                     continue;
                 }
-                view = viewer.next(was_slow) => view,
+                view = viewer.next(patience) => view,
             };
             let begun = Instant::now();
             match view {
@@ -152,7 +156,7 @@ impl<'a> Telling<'a> {
                 }
                 View::Closed => return Some((close_code::NORMAL, "the terminal is gone")),
             }
-            was_slow = begun.elapsed() > SLOW;
+            patience = (begun.elapsed() > SLOW).then_some(TOO_FAR_BEHIND);
         }
     }
 
