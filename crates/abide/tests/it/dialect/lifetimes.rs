@@ -142,7 +142,7 @@ async fn the_grace_begins_anew_with_the_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_was_being_closed_when_the_server_died_does_not_come_back() {
-    let mut api = server(&["terminal_close_grace=60s"]);
+    let mut api = server(&["terminal_close_grace=2s"]);
     let mut client = Client::of(&api).await;
     client.create("t").await;
     client.types("t", "trap '' HUP TERM; echo d'ea'f\r").await;
@@ -158,7 +158,9 @@ async fn one_that_was_being_closed_when_the_server_died_does_not_come_back() {
     api.kill_and_up();
     let mut client = Client::of(&api).await;
     assert_eq!(client.ids().await, ["u"]);
+    // The next server has ended what the one before had begun to.
     assert!(!processes.is_empty());
+    gone(&processes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
