@@ -163,7 +163,9 @@ impl Follower {
     fn feed(&self) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let slice_end = state.screen.offset() + SLICE as u64;
+        // Small enough that keyframes come when they are due.
+        let slice = (SLICE as u64).min(self.journal.capacity() / 8);
+        let slice_end = state.screen.offset() + slice;
         let more = loop {
             state.buffer.clear();
             match self.journal.next(&mut state.next, &mut state.buffer) {

@@ -53,8 +53,13 @@ impl Terminal {
         }
     }
 
+    /// Attached: what is typed from here on is seen coming back, and is in no first snapshot.
     async fn attach(&self, query: &str) -> Attachment {
-        self.try_attach(query).await.unwrap()
+        let mut attachment = self.try_attach(query).await.unwrap();
+        while !query.contains("resume_from") && attachment.snapshots == 0 {
+            assert!(attachment.step().await, "ended before it began");
+        }
+        attachment
     }
 
     async fn try_attach(&self, query: &str) -> Result<Attachment, Error> {

@@ -153,6 +153,8 @@ async fn serve(
     let mut hears = std::pin::pin!(hearing.hear(receiver));
     let said = tokio::select! {
         biased;
+        // First: terminals end with the server, and that is not what is to be told.
+        () = stopping.cancelled() => Some((close_code::RESTART, "the server is stopping")),
         heard = &mut hears => heard,
         said = telling.tell(&terminal, viewer, visit.role) => {
             if said.is_none() {
@@ -161,7 +163,6 @@ async fn serve(
             }
             said
         }
-        () = stopping.cancelled() => Some((close_code::RESTART, "the server is stopping")),
     };
     let Some((code, reason)) = said else { return };
     let why = match code {

@@ -116,3 +116,23 @@ async fn who_returns_gets_what_followed() {
     }
     assert_eq!(third.offset, first.offset);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_typed_before_leaving_is_typed() {
+    let terminal = Terminal::shell(&[]).await;
+    let typed = terminal.api.server.home().join("typed");
+    for n in 0..20 {
+        let mut viewer = terminal.attach("scrollback=0").await;
+        viewer
+            .types(&format!("echo {n} >> {}\n", typed.display()))
+            .await;
+        viewer.socket.close(None).await.unwrap();
+    }
+    let lines = || std::fs::read_to_string(&typed).unwrap_or_default();
+    while lines().lines().count() < 20 {
+        tokio::task::yield_now().await;
+    }
+    let mut all: Vec<u32> = lines().lines().map(|line| line.parse().unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..20).collect::<Vec<_>>());
+}

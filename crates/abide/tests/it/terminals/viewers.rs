@@ -109,7 +109,7 @@ async fn who_pastes_a_lot_is_heard_acknowledging_what_comes_of_it() {
     }
     while viewer.seen.len() < pasted.len() {
         assert!(viewer.step().await);
-        if viewer.offset > acknowledged + 100_000 {
+        if viewer.offset > acknowledged + abide_model::ACK_WINDOW / 2 {
             acknowledged = viewer.offset;
             let offset = acknowledged;
             viewer.says(&ToTerminal::Ack { offset }).await;

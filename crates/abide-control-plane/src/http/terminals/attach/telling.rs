@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abide_model::{ACK_WINDOW, FromTerminal, TerminalFrame, ViewerRole};
-use abide_session_agent::{
-    Attendance, TOO_FAR_BEHIND, TerminalHandle, View, Viewer, WindowSize,
-};
+use abide_session_agent::{Attendance, TOO_FAR_BEHIND, TerminalHandle, View, Viewer, WindowSize};
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::SinkExt as _;
