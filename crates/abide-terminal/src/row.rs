@@ -237,9 +237,8 @@ impl Row {
         self.cells.copy_within(col..cols - count, col + count);
         self.cells[col..col + count].fill(Cell::empty(style));
         self.used = (self.used + count).max(col + count).min(cols);
-        // A wide character of which only the first half is left: with no look that an empty cell could not
-        // be drawn with.
-        self.part_before(cols, style.erased());
+        // A wide character of which only the first half is left.
+        self.part_before(cols, style);
     }
 
     /// Takes out `count` cells from `col` on; empty ones come in from the right.

@@ -48,8 +48,4 @@ fn states_that_were_found_are_carried_over() {
         "ASCII that a saved cursor of the other buffer brought",
         "\x1b(0\x1b7\x1b[?1047h\x1b8\x1b[?1047la",
     );
-    check(
-        "half a wide character that was pushed out of its row by a link",
-        "abcdef漢\x1b[H\x1b[4h\x1b]8;;https://example.org\x1b\\x",
-    );
 }
