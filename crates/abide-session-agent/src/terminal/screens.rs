@@ -163,9 +163,7 @@ impl Follower {
     fn feed(&self) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
-        // Small enough that keyframes come when they are due.
-        let slice = (SLICE as u64).min(self.journal.capacity() / 8);
-        let slice_end = state.screen.offset() + slice;
+        let slice_end = state.screen.offset() + SLICE as u64;
         let more = loop {
             state.buffer.clear();
             match self.journal.next(&mut state.next, &mut state.buffer) {
@@ -177,7 +175,8 @@ impl Follower {
                     state.next = seq + 1;
                 }
             }
-            if state.screen.offset() >= slice_end {
+            let (next, offset) = (state.next, state.screen.offset());
+            if offset >= slice_end || state.keyframes.is_due(&self.journal, next, offset) {
                 break true;
             }
         };
