@@ -17,7 +17,8 @@
 //!          frame INPUT, resize, ack      at any time
 //! ```
 //!
-//! Who sends `ack` is never sent more than [`ACK_WINDOW`] bytes beyond the offset it named last.
+//! Who sends `ack` is never sent more than [`ACK_WINDOW`] bytes beyond the offset it named last, so it
+//! must not wait for more than that before it sends the next.
 //! Frames are not compressed: `permessage-deflate` is never agreed to.
 
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use super::SessionAgent;
 use crate::pool::{limits, with_causes};
 use crate::recorder::Recorder;
-use crate::terminal::{NewTerminal, Screens, TerminalHandle, TerminalSetup, shell, start};
+use crate::terminal::{
+    NewTerminal, Screens, TOO_FAR_BEHIND, TerminalHandle, TerminalSetup, shell, start,
+};
 
 /// A shell says goodbye to what it started: it gets some time for that.
 const HANG_UP_GRACE_MS: u64 = 500;
@@ -20,7 +22,7 @@ const TERMINATE_GRACE_MS: u64 = 1000;
 
 /// Least capacity of a journal, where less output than that is to be kept: twice what a viewer may be behind
 /// until it is moved forward, so that one that is scheduled late does not find the ring turned.
-const MIN_JOURNAL: u64 = 2 * 1024 * 1024;
+const MIN_JOURNAL: u64 = 2 * TOO_FAR_BEHIND;
 
 /// A terminal that could not be started or taken over.
 #[derive(Debug, Clone, thiserror::Error)]

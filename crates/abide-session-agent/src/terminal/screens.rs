@@ -1,6 +1,7 @@
 //! Screens, kept beside the output's way to its viewers.
 //!
-//! One thread feeds every terminal's screen from its journal, a slice at a time. The ring turns as
+//! One thread feeds every terminal's screen from its journal, a slice at a time, a moment after viewers
+//! were told; whoever wants to see a screen feeds it what it lacks first. The ring turns as
 //! far as a screen has come and was stored, and no further: no screen misses a byte, not even one
 //! that goes on in another process. A program that prints faster than its screen takes it is held back
 //! once the ring is full, and never sooner.
