@@ -146,7 +146,10 @@ impl Terminal {
         };
         let cell = cells[col];
         let content = match cell.content.glyph() {
-            Glyph::None => Some(Content::char(mark, 1)),
+            // Only a change of the size brings the cursor behind these without a character printed in between.
+            // The mark then stands alone, and alone it stays: no bytes could draw two of them in a cell.
+            Glyph::None => Some(Content::char(mark, 0)),
+            Glyph::Char(_) if cell.content.width() == 0 => None,
             Glyph::Char(base) => {
                 let number = self.clusters.join(base.encode_utf8(&mut [0; 4]), mark);
                 number.map(|number| cell.content.with_cluster(number))

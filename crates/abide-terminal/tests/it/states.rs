@@ -49,3 +49,15 @@ fn states_that_were_found_are_carried_over() {
         "\x1b(0\x1b7\x1b[?1047h\x1b8\x1b[?1047la",
     );
 }
+
+/// A smaller screen brings the cursor behind an empty cell, and two marks then join it.
+#[test]
+fn marks_behind_an_empty_cell_stand_alone() {
+    let mut whole = Screen::new(Size::new(32, 1).unwrap(), ScrollbackLimit(1 << 16), 0);
+    whole.feed(b"\t\t\n11");
+    whole.resize(Size::new(17, 9).unwrap());
+    whole.feed("\u{5ae}\u{5ae}".as_bytes());
+    let mut shown = Screen::new(whole.size(), ScrollbackLimit(1 << 16), 0);
+    shown.feed(&whole.snapshot(usize::MAX));
+    assert_same(&mut shown, &whole, "by snapshot");
+}
