@@ -74,6 +74,8 @@ pub struct Visit {
     pub resume_from: Option<u64>,
     /// Most scrollback that a snapshot is to have, in bytes.
     pub scrollback: usize,
+    /// Much scrollback comes in a second snapshot, behind a first one that shows the screen at once.
+    pub screen_first: bool,
     /// The program waits for it, so that it sees every byte, however slow it is.
     pub blocks: bool,
 }

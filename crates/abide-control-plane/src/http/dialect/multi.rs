@@ -172,6 +172,7 @@ impl Connection {
             resume_from,
             // All that is kept.
             scrollback: usize::MAX,
+            screen_first: false,
             blocks: false,
         });
         let closed = CancellationToken::new();

@@ -29,6 +29,7 @@ pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebS
             size: Some(WindowSize::new(size.1, size.0)),
             resume_from: Some(0),
             scrollback: 0,
+            screen_first: false,
             blocks: false,
         });
         let id = viewer.id();

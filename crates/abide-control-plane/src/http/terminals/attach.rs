@@ -62,7 +62,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// A WebSocket. Binary messages are one byte (1 output, 2 snapshot, 3 input), eight bytes of output
 /// offset, most significant first, and bytes as programs write and read them. Text messages are JSON.
 /// The first is `attached`, then `viewers` says who is there; then, unless it resumes, a `snapshot` comes
-/// that stands for everything before.
+/// that stands for everything before, and where there is much scrollback at once another one that has all of it.
 #[utoipa::path(
     get, path = "/sessions/{session_id}/workers/{worker_id}/attach", tag = "terminals",
     params(
@@ -104,6 +104,7 @@ async fn attach(
         resume_from: resume_from.and_then(|offset| u64::try_from(offset).ok()),
         blocks: flow == Some(Flow::Block),
         scrollback: usize::try_from(scrollback.unwrap_or(SCROLLBACK.0)).unwrap_or(0),
+        screen_first: true,
     };
     let (session, worker) = of_path(&app, &session, &worker).await?;
     let (_, terminal) = app.terminal(session, worker).await?;
