@@ -3,6 +3,7 @@
 mod dialect;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use abide_data_plane::auth::AuthConfig;
 
@@ -31,8 +32,19 @@ pub struct ControlPlaneConfig {
     pub queue_length: usize,
     /// Applied to steps that bring no `timeout_ms`; none by default.
     pub step_timeout_ms: Option<u64>,
+    /// What those who view terminals are given up by.
+    pub signs_of_life: SignsOfLife,
     /// The multi-terminal dialect.
     pub dialect: DialectConfig,
     /// Register an unknown `agent_id` instead of answering 404.
     pub auto_register_agents: bool,
+}
+
+/// When a connection to a viewer of terminals is given up, natively and in the dialect.
+#[derive(Debug, Clone, Copy)]
+pub struct SignsOfLife {
+    /// How often a viewer is asked for one.
+    pub ping_interval: Duration,
+    /// A connection that nothing came over for this long is given up.
+    pub read_timeout: Duration,
 }

@@ -20,7 +20,7 @@ use crate::service::{Attachment, Found, Owner, Refusal};
 
 /// Serves one connection until the client leaves or the server stops.
 pub(super) async fn serve(app: App, owner: Owner, socket: WebSocket) {
-    let (link, inbox, outbox, jobs) = open(socket, &app.dialect.config);
+    let (link, inbox, outbox, jobs) = open(socket, &app.config);
     let stopping = app.tasks.stopping();
     let connection = Connection {
         id: app.dialect.connection(),

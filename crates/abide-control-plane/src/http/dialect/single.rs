@@ -14,7 +14,7 @@ use crate::service::{Found, Owner};
 
 /// Serves one connection until the client leaves or the server stops.
 pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebSocket) {
-    let (link, inbox, outbox, jobs) = open(socket, &app.dialect.config);
+    let (link, inbox, outbox, jobs) = open(socket, &app.config);
     let stopping = app.tasks.stopping();
     let hears = async {
         let Ok((found, attachment)) = app.dialect_create_single(owner, size).await else {

@@ -150,7 +150,7 @@ async fn serve(
     // What a viewer typed before it left is typed all the same.
     let typing = type_on(to_type, terminal.clone(), stopping.clone());
     app.tasks.spawn("typing", typing);
-    let mut telling = Telling::new(sender, acks, &terminal, complained, &app.metrics);
+    let mut telling = Telling::new(sender, acks, &terminal, complained, &app);
     let mut hears = std::pin::pin!(hearing.hear(receiver));
     let said = tokio::select! {
         biased;

@@ -32,9 +32,15 @@ pub(super) struct Hearing<'a> {
 }
 
 impl Hearing<'_> {
-    /// Does what the viewer says, until it leaves.
+    /// Does what the viewer says, until it leaves or gives no sign of life.
     pub(super) async fn hear(mut self, mut receiver: SplitStream<WebSocket>) -> Goodbye {
-        while let Some(Ok(message)) = receiver.next().await {
+        let limit = self.app.config.signs_of_life.read_timeout;
+        loop {
+            let message = match tokio::time::timeout(limit, receiver.next()).await {
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(_)) | None) => return None,
+                Err(_) => return Some((close_code::AWAY, "no sign of life")),
+            };
             match message {
                 Message::Binary(bytes) => match TerminalFrame::decode(&bytes) {
                     Some(frame) if frame.kind == TerminalFrame::INPUT => {
@@ -51,7 +57,6 @@ impl Hearing<'_> {
                 Message::Ping(_) | Message::Pong(_) => {}
             }
         }
-        None
     }
 
     async fn types(&self, typed: Bytes) {

@@ -13,10 +13,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Moment, Interval};
 
 use super::{Complaint, Goodbye};
+use crate::http::App;
 use crate::metrics::Metrics;
 
-/// How often a viewer is asked for a sign of life.
-const PING_EVERY: Duration = Duration::from_secs(30);
 /// Between two tellings of who is there: a crowd that comes is told in few messages, not each to each.
 const BETWEEN_TELLINGS: Duration = Duration::from_millis(100);
 /// A viewer that takes longer for a message is slow.
@@ -69,12 +68,12 @@ impl<'a> Telling<'a> {
         acks: watch::Receiver<Option<u64>>,
         terminal: &TerminalHandle,
         complaints: mpsc::Receiver<Complaint>,
-        metrics: &'a Metrics,
+        app: &'a App,
     ) -> Self {
         let mut attendance = terminal.attendance();
         // Who was there before is news to one who comes.
         attendance.mark_changed();
-        let mut pings = tokio::time::interval(PING_EVERY);
+        let mut pings = tokio::time::interval(app.config.signs_of_life.ping_interval);
         pings.reset();
         Self {
             sender,
@@ -85,7 +84,7 @@ impl<'a> Telling<'a> {
                 next_telling: Moment::now(),
                 complaints,
             },
-            metrics,
+            metrics: &app.metrics,
         }
     }
 
