@@ -7,6 +7,7 @@ mod presence;
 mod requests;
 mod restarts;
 mod survival;
+mod upgrade;
 mod viewers;
 
 use std::collections::VecDeque;
@@ -22,6 +23,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::api::http::Api;
 
+/// A shell that says nothing but `$ `.
+const SHELL: [&str; 3] = ["/bin/sh", "-c", "PS1='$ ' exec /bin/sh"];
+
 /// A terminal in a session of its own.
 struct Terminal {
     api: Api,
@@ -35,14 +39,16 @@ struct Terminal {
 impl Terminal {
     /// A shell that says nothing but `$ `.
     async fn shell(settings: &[&str]) -> Self {
-        let shell = ["/bin/sh", "-c", "PS1='$ ' exec /bin/sh"];
-        Self::start(settings, json!({ "command": shell })).await
+        Self::start(settings, json!({ "command": SHELL })).await
     }
 
     async fn start(settings: &[&str], spec: Value) -> Self {
         let mut all = vec!["warm_python=0"];
         all.extend(settings);
-        let api = Api::with(&all);
+        Self::on(Api::with(&all), spec).await
+    }
+
+    async fn on(api: Api, spec: Value) -> Self {
         let session = api.session(json!({})).await;
         let (path, id) = started(&api, &session, spec).await;
         Self {
