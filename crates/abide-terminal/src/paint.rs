@@ -6,12 +6,10 @@
 //! written between the two, and where the last cell of the first or the first of the second is empty,
 //! something is printed in the second row and erased again.
 
-use std::io::Write as _;
-
 use crate::clusters::Clusters;
 use crate::links::Links;
 use crate::row::{Cell, Content, Glyph, Row};
-use crate::style::{Pen, Style};
+use crate::style::{Pen, Style, decimal};
 
 /// What cells refer to.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +27,15 @@ pub(crate) enum Tail {
     Short(Style),
     /// Several are empty.
     Empty(Style),
+}
+
+/// What there was in a row to draw.
+#[derive(Clone, Copy, Debug, Default)]
+struct Drawn {
+    /// It took more than printing one character behind the other.
+    moves: bool,
+    /// There are empty cells with looks that erasing cannot give.
+    has_styled_empties: bool,
 }
 
 impl Tail {
@@ -76,8 +83,11 @@ impl Painter<'_> {
     /// than printing one character behind the other.
     pub(crate) fn row(self, row: &Row, next: Option<&Row>, out: &mut Vec<u8>) -> bool {
         let mut pen = Pen::default();
-        let mut moves = self.cells(row, &mut pen, out);
-        if has_styled_empties(row) {
+        let Drawn {
+            mut moves,
+            has_styled_empties,
+        } = self.cells(row, &mut pen, out);
+        if has_styled_empties {
             let next = next.filter(|next| next.wrapped);
             self.styled_empties(row, next, &mut pen, out);
             moves = true;
@@ -146,9 +156,9 @@ impl Painter<'_> {
         }
     }
 
-    fn cells(self, row: &Row, pen: &mut Pen, out: &mut Vec<u8>) -> bool {
+    fn cells(self, row: &Row, pen: &mut Pen, out: &mut Vec<u8>) -> Drawn {
         let cells = &row.cells()[..row.painted()];
-        let mut moves = false;
+        let mut drawn = Drawn::default();
         let mut passed = 0;
         let mut col = 0;
         while let Some(cell) = cells.get(col) {
@@ -157,6 +167,7 @@ impl Painter<'_> {
                 let run = cells[col..]
                     .iter()
                     .take_while(|cell| cell.content.is_empty() && cell.style.erased() == style)
+                    .inspect(|cell| drawn.has_styled_empties |= is_styled_empty(**cell))
                     .count();
                 if style != Style::default() {
                     pass(&mut passed, out);
@@ -165,23 +176,25 @@ impl Painter<'_> {
                 }
                 passed += run;
                 col += run;
-                moves = true;
+                drawn.moves = true;
             } else {
                 pass(&mut passed, out);
                 pen.take(cell.style, self.links, out);
                 // Most of what is printed.
-                let ascii = cells[col..]
+                let run = cells[col..]
                     .iter()
-                    .map_while(|other| other.content.ascii().filter(|_| other.style == cell.style));
-                let start = out.len();
-                out.extend(ascii);
-                col += out.len() - start;
-                if out.len() == start {
+                    .take_while(|other| other.content.is_ascii() && other.style == cell.style)
+                    .count();
+                if run == 0 {
                     col += self.cell(*cell, pen, out);
+                } else {
+                    let run = &cells[col..col + run];
+                    out.extend(run.iter().map(|cell| cell.content.low_byte()));
+                    col += run.len();
                 }
             }
         }
-        moves
+        drawn
     }
 
     /// Gives empty cells the looks that erasing cannot: a wide character is printed there and half of it
@@ -244,8 +257,9 @@ impl Painter<'_> {
 
 /// Writes `CSI count last`.
 pub(crate) fn command(out: &mut Vec<u8>, count: usize, last: u8) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "\x1b[{count}{}", char::from(last));
+    out.extend_from_slice(b"\x1b[");
+    decimal(out, u32::try_from(count).unwrap_or(u32::MAX));
+    out.push(last);
 }
 
 fn pass(passed: &mut usize, out: &mut Vec<u8>) {
@@ -257,10 +271,4 @@ fn pass(passed: &mut usize, out: &mut Vec<u8>) {
 
 fn is_styled_empty(cell: Cell) -> bool {
     cell.content == Content::default() && !cell.style.is_erased()
-}
-
-fn has_styled_empties(row: &Row) -> bool {
-    row.cells()[..row.painted()]
-        .iter()
-        .any(|cell| is_styled_empty(*cell))
 }

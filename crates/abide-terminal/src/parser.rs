@@ -169,6 +169,29 @@ impl Parser {
         }
     }
 
+    /// Takes a whole control sequence at the start of `bytes` that has nothing but numbers, as most have.
+    /// Returns its last character and what is behind it; otherwise nothing has happened. Only in the
+    /// ground state.
+    pub(crate) fn plain_sequence<'a>(&mut self, bytes: &'a [u8]) -> Option<(u8, &'a [u8])> {
+        let numbers = bytes.strip_prefix(b"\x1b[")?;
+        let is_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b';');
+        let length = numbers.iter().position(|byte| !is_number(byte))?;
+        let (numbers, rest) = numbers.split_at(length);
+        let (last, behind) = rest.split_first()?;
+        if !matches!(last, 0x40..=0x7e) {
+            return None;
+        }
+        self.clear();
+        for byte in numbers {
+            if *byte == b';' {
+                self.params.next();
+            } else {
+                self.params.digit(byte - b'0');
+            }
+        }
+        Some((*last, behind))
+    }
+
     /// A control character, C0 or C1.
     fn control(&mut self, code: u32) -> Event {
         let control = u8::try_from(code).unwrap_or(0);

@@ -65,7 +65,17 @@ impl Content {
 
     /// The character, if it is printable ASCII.
     pub(crate) fn ascii(self) -> Option<u8> {
-        (0x20..0x7f).contains(&self.0).then_some(self.0 as u8)
+        self.is_ascii().then_some(self.low_byte())
+    }
+
+    /// Whether it is printable ASCII.
+    pub(crate) fn is_ascii(self) -> bool {
+        self.0.wrapping_sub(0x20) < 0x5f
+    }
+
+    /// What is left of the character in a byte: all of it, if it is ASCII.
+    pub(crate) fn low_byte(self) -> u8 {
+        self.0 as u8
     }
 
     /// Cells that it takes: 2 for the first cell of a wide character, 0 for the second and for a mark

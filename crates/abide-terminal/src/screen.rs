@@ -60,11 +60,22 @@ impl Screen {
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(byte) = rest.first() {
+            // Most of what is written goes a shorter way to the same end.
             if self.parser.state() == State::Ground && self.utf8.at_boundary() {
                 let run = printable(rest);
                 if run > 0 {
                     self.terminal.print_ascii(&rest[..run]);
                     rest = &rest[run..];
+                    continue;
+                }
+                if matches!(byte, b'\r' | b'\n') {
+                    self.terminal.execute(*byte);
+                    rest = &rest[1..];
+                    continue;
+                }
+                if let Some((last, behind)) = self.parser.plain_sequence(rest) {
+                    self.terminal.sequence(0, last, self.parser.params());
+                    rest = behind;
                     continue;
                 }
             }
@@ -221,8 +232,22 @@ impl Screen {
 
 /// How many bytes of printable ASCII there are at the start.
 fn printable(bytes: &[u8]) -> usize {
-    bytes
+    let is_printable = |byte: &u8| byte.wrapping_sub(0x20) < 0x5f;
+    // Sixteen at a time as far as that goes, which takes one comparison.
+    let (sixteens, _) = bytes.as_chunks::<16>();
+    let whole = sixteens
         .iter()
-        .position(|byte| !(0x20..0x7f).contains(byte))
-        .unwrap_or(bytes.len())
+        .take_while(|chunk| {
+            chunk
+                .iter()
+                .fold(true, |all, byte| all & is_printable(byte))
+        })
+        .count()
+        * 16;
+    let rest = &bytes[whole..];
+    whole
+        + rest
+            .iter()
+            .position(|byte| !is_printable(byte))
+            .unwrap_or(rest.len())
 }

@@ -1,7 +1,5 @@
 //! Writes control sequences that give the pen of another terminal a look.
 
-use std::io::Write as _;
-
 use super::{Attributes, Colour, Style};
 use crate::links::Links;
 
@@ -100,8 +98,24 @@ fn write_colour(colour: Colour, [dark, bright, other]: [u32; 3], out: &mut Vec<u
 }
 
 fn number(out: &mut Vec<u8>, prefix: &str, number: u32) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{prefix}{number};");
+    out.extend_from_slice(prefix.as_bytes());
+    decimal(out, number);
+    out.push(b';');
+}
+
+/// Writes a number without the formatting machinery, which costs more than the rest of a look.
+pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u32) {
+    let mut digits = [0; 10];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 #[cfg(test)]
