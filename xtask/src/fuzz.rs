@@ -26,8 +26,14 @@ const INSTRUMENTED: &str = "--cfg fuzzing -Cpasses=sancov-module \
 const INPUT_SECONDS: u32 = 10;
 
 /// Builds the targets and runs one of them, or all, for so many seconds each. An input that fails
-/// is kept in `fuzz/artifacts` and printed.
-pub(crate) fn run(repository: &Repository, only: Option<&str>, seconds: u32) -> Result<()> {
+/// is kept in `fuzz/artifacts` and printed. `seed`: where the made-up bytes begin; each time elsewhere
+/// if `None`.
+pub(crate) fn run(
+    repository: &Repository,
+    only: Option<&str>,
+    seconds: u32,
+    seed: Option<u32>,
+) -> Result<()> {
     let fuzz = repository.root().join("fuzz");
     let targets = targets(&fuzz)?;
     if let Some(only) = only {
@@ -63,6 +69,8 @@ pub(crate) fn run(repository: &Repository, only: Option<&str>, seconds: u32) -> 
                 corpus,
                 format!("-artifact_prefix={artifacts}/"),
                 format!("-max_total_time={seconds}"),
+                // 0 is libFuzzer's word for elsewhere each time.
+                format!("-seed={}", seed.unwrap_or(0)),
                 format!("-timeout={INPUT_SECONDS}"),
                 "-print_final_stats=1".to_owned(),
                 "-verbosity=0".to_owned(),

@@ -79,6 +79,9 @@ enum Task {
         /// How long each runs.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
+        /// Where the made-up bytes begin; each time elsewhere if not given.
+        #[arg(long)]
+        seed: Option<u32>,
     },
     /// Measure rows of the benchmark table (all of them when none is named) and append them to
     /// docs/benchmarks.md.
@@ -121,7 +124,11 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Build => repository.cargo(["build", "--workspace"]).run(),
         Task::Tidy => tidy::run(&repository),
         Task::Openapi { check } => openapi::run(&repository, check),
-        Task::Fuzz { target, seconds } => fuzz::run(&repository, target.as_deref(), seconds),
+        Task::Fuzz {
+            target,
+            seconds,
+            seed,
+        } => fuzz::run(&repository, target.as_deref(), seconds, seed),
         Task::Bench { list: true, .. } => bench::list(),
         Task::Bench {
             dry_run,

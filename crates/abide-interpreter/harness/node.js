@@ -84,7 +84,12 @@ function parse(payload) {
 }
 
 let received = Buffer.alloc(0);
-channel.on('data', take);
+channel.on('data', (chunk) => {
+  // Whatever is lost here is lost for good: the stream has given it away.
+  watcher.hold(absorb);
+  take(chunk);
+  watcher.release();
+});
 
 function take(chunk) {
   received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
@@ -383,7 +388,9 @@ function onQuestion(question) {
  * was about to begin or to be stopped, or with its interrupt in hand.
  */
 function recover() {
+  watcher.hold(absorb);
   takeNow();
+  watcher.release();
   waiting.forEach(() => now(begin));
   const step = running;
   if (step !== null && (step.stopping || interruptedId === step.id)) stop(step);
