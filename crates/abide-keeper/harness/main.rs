@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["keeper", dir] => abide_keeper::run(Path::new(dir)),
+        ["keeper", _] => abide_keeper::run(),
         ["observe", journal] => observer::observe(Path::new(journal)),
         ["launch", dir, ..] => observer::launch_and_stay(Path::new(dir)),
         ["child", kind, ref rest @ ..] => child::run(kind, rest),

@@ -4,7 +4,9 @@ use std::io::{BufWriter, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use abide_keeper::{JournalReader, KeeperClient, KeeperSpec, ReadError, StreamFilter, Tag, launch};
+use abide_keeper::{
+    JournalReader, KeeperClient, KeeperSpec, Launcher, ReadError, StreamFilter, Tag,
+};
 
 /// Reads a journal while it is written, and writes what it saw to standard output:
 /// `R seq tag flags output_offset len bytes`, or `X from earliest_seq earliest_output_offset`,
@@ -76,7 +78,7 @@ pub(crate) fn launch_and_stay(dir: &Path) -> ExitCode {
         return ExitCode::FAILURE;
     };
     if let Ok(spec) = serde_json::from_str::<KeeperSpec>(&text) {
-        let launched = launch(&exe, &["keeper"], dir, &spec);
+        let launched = Launcher::new(exe, &["keeper"]).launch(dir, &spec);
         if launched.is_err() || launched.is_ok_and(|keeper| keeper.wait_ready().is_err()) {
             return ExitCode::FAILURE;
         }

@@ -19,6 +19,7 @@ mod program;
 mod pump;
 mod setup;
 mod terminal;
+mod title;
 mod tree;
 
 use std::fs::File;
@@ -42,6 +43,7 @@ use self::oom::OomCounters;
 use self::output::Output;
 pub(crate) use self::setup::Announcement;
 use self::terminal::Terminal;
+use self::title::Title;
 use self::tree::Tree;
 use crate::files;
 use crate::journal::{CreateError, JournalWriter, Tag};
@@ -104,17 +106,23 @@ enum StartError {
     Record(#[source] io::Error),
 }
 
-/// Runs a keeper for the directory `dir`, which has a `spec.json`. To be called first thing in
-/// `main`: the process forks, leaves its session, and closes every descriptor beyond 2. It
-/// tells its launcher through descriptor 1 how starting went, and returns when the program has
-/// ended, its tree is gone, and everything is in the journal.
-pub fn run(dir: &Path) -> ExitCode {
-    // The directory may be relative, and the keeper's own should not keep anything mounted.
-    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let bare = match setup::detach() {
+/// Runs a keeper. To be called first thing in `main`: the process forks, leaves its session, and
+/// closes every descriptor beyond 2. From descriptor 0 it reads which directory it is for, which has a
+/// `spec.json`; there is nothing to do if that is closed without a word. It tells its launcher through
+/// descriptor 1 how starting went, and returns when the program has ended, its tree is gone, and everything
+/// is in the journal.
+pub fn run() -> ExitCode {
+    let mut bare = match setup::detach() {
         Ok(bare) => bare,
         Err(error) => return fail(&error),
     };
+    let title = Title::find();
+    let Some(dir) = setup::assignment(&mut bare.orders) else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(title) = title {
+        title.show(&dir);
+    }
     let launcher = bare.launcher;
     match Keeper::start(&dir, bare.reserved, bare.umask) {
         Ok((mut keeper, record)) => {

@@ -2,7 +2,7 @@
 //! everything above it may die.
 //!
 //! A keeper ([`run`]) starts a program, journals what it writes, delivers what it is told, knows
-//! how it ended and leaves no process of its tree behind. It is launched ([`launch`]) and found
+//! how it ended and leaves no process of its tree behind. It is launched ([`Launcher`]) and found
 //! again ([`KeeperClient::connect`]) by directory:
 //!
 //! | file | what it is |
@@ -46,7 +46,7 @@ pub use journal::{
     split_input,
 };
 pub use keeper::run;
-pub use launch::{LaunchError, LaunchedKeeper, launch};
+pub use launch::{LaunchError, LaunchedKeeper, Launcher, is_keeper};
 pub use leftovers::{WORKER_VARIABLE, kill_leftovers};
 pub use process::{ProcessStamp, boot_id, boottime_ns};
 pub use protocol::{

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use abide_interpreter::ToHarness;
-use abide_keeper::{ConnectError, JournalReader, KeeperClient, journal_path};
+use abide_keeper::{ConnectError, JournalReader, KeeperClient, Launcher, journal_path};
 use abide_model::{NewStep, Runtime, SessionId, TerminalCounts, WorkerId};
 use parking_lot::Mutex;
 use tracing::warn;
@@ -15,7 +15,7 @@ pub use self::terminals::TerminalFailed;
 use self::terminals::Terminals;
 use crate::config::AgentConfig;
 use crate::output::{JournalOutput, OutputReader, StreamFilter};
-use crate::pool::{IdleInterpreter, LaunchFailed, Pool};
+use crate::pool::{IdleInterpreter, LaunchFailed, Pool, restock};
 use crate::recorder::Recorder;
 use crate::tasks::Tasks;
 use crate::worker::{WorkerHandle, WorkerSetup, Workers, start};
@@ -39,6 +39,7 @@ pub struct Adoption {
 #[derive(Debug)]
 pub struct SessionAgent {
     config: Arc<AgentConfig>,
+    keepers: Arc<Launcher>,
     tasks: Tasks,
     python: Arc<Pool>,
     node: Arc<Pool>,
@@ -52,9 +53,18 @@ impl SessionAgent {
         std::fs::create_dir_all(&config.workers_dir)?;
         std::fs::create_dir_all(&config.harness_dir)?;
         let config = Arc::new(config);
+        let keepers = Arc::new(Launcher::new(&config.keeper_exe, &["keeper"]));
+        let pool = |runtime| {
+            Arc::new(Pool::new(
+                runtime,
+                Arc::clone(&config),
+                Arc::clone(&keepers),
+            ))
+        };
         Ok(Self {
-            python: Arc::new(Pool::new(Runtime::Python, Arc::clone(&config))),
-            node: Arc::new(Pool::new(Runtime::Node, Arc::clone(&config))),
+            python: pool(Runtime::Python),
+            node: pool(Runtime::Node),
+            keepers,
             terminals: Terminals::new()?,
             config,
             tasks,
@@ -70,6 +80,7 @@ impl SessionAgent {
                 end_stray(worker, &dir);
             }
         }
+        restock(&self.keepers);
         self.python.keep_filled(&self.tasks);
         self.node.keep_filled(&self.tasks);
     }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use abide_interpreter::{FromHarness, Interpreter};
-use abide_keeper::{Io, KeeperClient, KeeperSpec, Lifecycle, Limit, LimitedResource, Message, Tag};
+use abide_keeper::{
+    Io, KeeperClient, KeeperSpec, Launcher, Lifecycle, Limit, LimitedResource, Message, Tag,
+};
 use abide_model::{Runtime, WorkerId};
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
@@ -79,6 +81,7 @@ impl Drop for IdleInterpreter {
 pub(crate) struct Pool {
     runtime: Runtime,
     config: Arc<AgentConfig>,
+    keepers: Arc<Launcher>,
     explicit: Option<PathBuf>,
     /// Found on first use: asking a version-manager shim may take half a second.
     interpreter: OnceCell<Result<Arc<Interpreter>, LaunchFailed>>,
@@ -88,7 +91,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(runtime: Runtime, config: Arc<AgentConfig>) -> Self {
+    pub(crate) fn new(runtime: Runtime, config: Arc<AgentConfig>, keepers: Arc<Launcher>) -> Self {
         let (explicit, target) = match runtime {
             Runtime::Python => (config.python.clone(), config.warm_python),
             Runtime::Node => (config.node.clone(), config.warm_node),
@@ -96,6 +99,7 @@ impl Pool {
         Self {
             runtime,
             config,
+            keepers,
             explicit,
             interpreter: OnceCell::new(),
             idle: Mutex::default(),
@@ -170,11 +174,11 @@ impl Pool {
         let interpreter = self.interpreter().await?;
         let id = WorkerId::new();
         let dir = self.config.workers_dir.join(id.to_string());
-        let config = Arc::clone(&self.config);
+        let (config, keepers) = (Arc::clone(&self.config), Arc::clone(&self.keepers));
         let runtime = self.runtime;
         let fail = |reason: String| LaunchFailed { runtime, reason };
         let started = tokio::task::spawn_blocking(move || {
-            let keeper = start_keeper(id, &dir, &interpreter, &config)?;
+            let keeper = start_keeper(id, &dir, &interpreter, &config, &keepers)?;
             // Whole before it leaves this thread: if nobody waits for it any more it is ended.
             Ok(IdleInterpreter {
                 id,
@@ -189,7 +193,10 @@ impl Pool {
             .flatten()
             .map_err(fail)?;
         match tokio::time::timeout(READY_LIMIT, ready(&mut idle)).await {
-            Ok(Ok(())) => Ok(idle),
+            Ok(Ok(())) => {
+                restock(&self.keepers);
+                Ok(idle)
+            }
             Ok(Err(reason)) => Err(fail(reason)),
             Err(_) => Err(fail(format!("not ready after {READY_LIMIT:?}"))),
         }
@@ -227,11 +234,18 @@ fn find(
     Ok(interpreter)
 }
 
+/// Puts a keeper in reserve for the next worker, now that this one is started.
+pub(crate) fn restock(keepers: &Arc<Launcher>) {
+    let keepers = Arc::clone(keepers);
+    tokio::task::spawn_blocking(move || keepers.restock());
+}
+
 fn start_keeper(
     id: WorkerId,
     dir: &std::path::Path,
     interpreter: &Interpreter,
     config: &AgentConfig,
+    keepers: &Launcher,
 ) -> Result<KeeperClient, String> {
     let command = interpreter.command(&config.harness_dir);
     let mut env = config.environment.clone();
@@ -250,8 +264,7 @@ fn start_keeper(
         terminate_grace_ms: TERMINATE_GRACE_MS,
         io: Io::Pipes,
     };
-    let launched =
-        abide_keeper::launch(&config.keeper_exe, &["keeper"], dir, &spec).map_err(with_causes)?;
+    let launched = keepers.launch(dir, &spec).map_err(with_causes)?;
     launched.wait_ready().map_err(with_causes)?;
     KeeperClient::connect(dir).map_err(with_causes)
 }

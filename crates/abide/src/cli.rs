@@ -93,12 +93,6 @@ pub(crate) enum Command {
     /// What the exit codes mean
     #[command(hide = true, name = "exit-codes", help_template = "{after-help}")]
     ExitCodes,
-    /// Supervise one worker
-    #[command(hide = true)]
-    Keeper {
-        /// Directory of the worker
-        dir: PathBuf,
-    },
     /// Print the OpenAPI document
     #[command(hide = true)]
     Openapi,

@@ -11,7 +11,6 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod interrupt;
-pub(crate) mod keeper;
 pub(crate) mod key;
 pub(crate) mod logs;
 pub(crate) mod ls;
@@ -90,7 +89,6 @@ pub(crate) fn dispatch(command: Command, app: App<'_>) -> Result<ExitCode> {
         Command::ControlPlane(_) => control_plane::run(&app),
         Command::DataPlane(_) => data_plane::run(&app),
         Command::SessionAgent(args) => session_agent::run(&app, &args),
-        Command::Keeper { dir } => Ok(keeper::run(&dir)),
         Command::Openapi => openapi::run().map_err(CommandError::from),
         Command::Repl(args) => repl::run(app, &runtime()?, args).map(done),
         Command::Shell(args) => runtime()?.block_on(shell::run(app, args)),
@@ -132,7 +130,6 @@ async fn dispatch_served(command: Command, app: App<'_>) -> Result {
         | Command::ControlPlane(_)
         | Command::DataPlane(_)
         | Command::SessionAgent(_)
-        | Command::Keeper { .. }
         | Command::Openapi
         | Command::Repl(_)
         | Command::Shell(_)

@@ -30,11 +30,8 @@ use output::Output;
 
 fn main() -> ExitCode {
     // First of all, since a keeper is meant to be as small as a process can be.
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|arg| arg == "keeper")
-        && let Some(dir) = args.next()
-    {
-        return commands::keeper::run(dir.as_ref());
+    if abide_keeper::is_keeper(std::env::args_os()) {
+        return abide_keeper::run();
     }
     let environment = Environment::of_process();
     let mut output = Output::new(&environment);

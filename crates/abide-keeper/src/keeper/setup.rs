@@ -4,9 +4,12 @@
     reason = "fork, signal dispositions and allocator settings have no safe form"
 )]
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 
 use rustix::event::epoll;
 use rustix::fs::Mode;
@@ -14,6 +17,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
 use serde::{Deserialize, Serialize};
 
 use super::StartError;
+use crate::files;
 use crate::spec::KeeperRecord;
 
 /// The descriptor on which a program finds its control socket. Kept occupied until the program
@@ -30,6 +34,8 @@ pub(crate) enum Announcement {
 
 /// What a fresh keeper process has.
 pub(super) struct Bare {
+    /// Tells which directory it is for.
+    pub(super) orders: File,
     /// Where the launcher listens.
     pub(super) launcher: File,
     /// Occupies [`CONTROL_FD`].
@@ -62,8 +68,12 @@ pub(super) fn detach() -> Result<Bare, StartError> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|errno| StartError::Session(errno.into()))?;
     let _ = rustix::thread::set_name(c"abide-keeper");
-    let launcher = fcntl_dupfd_cloexec(io::stdout(), CONTROL_FD + 1)
-        .map_err(|errno| StartError::Descriptors(errno.into()))?;
+    let kept = |standard: BorrowedFd<'_>| {
+        fcntl_dupfd_cloexec(standard, CONTROL_FD + 1)
+            .map_err(|errno| StartError::Descriptors(errno.into()))
+    };
+    let orders = kept(io::stdin().as_fd())?;
+    let launcher = kept(io::stdout().as_fd())?;
     for replaced in [
         rustix::stdio::dup2_stdin(&reserved),
         rustix::stdio::dup2_stdout(&reserved),
@@ -72,10 +82,26 @@ pub(super) fn detach() -> Result<Bare, StartError> {
     }
     lean_allocator();
     Ok(Bare {
+        orders: File::from(orders),
         launcher: File::from(launcher),
         reserved: reserved.into(),
         umask,
     })
+}
+
+/// Waits until the launcher says which directory the keeper is for; what it has to complain of goes into the
+/// log there from then on. `None` if the launcher is gone or does not need it any more.
+pub(super) fn assignment(orders: &mut File) -> Option<PathBuf> {
+    let mut dir = Vec::new();
+    orders.read_to_end(&mut dir).ok()?;
+    let dir = PathBuf::from(OsString::from_vec(dir));
+    if dir.as_os_str().is_empty() {
+        return None;
+    }
+    let log = File::options().append(true).open(dir.join(files::LOG));
+    // Without a log it says nothing.
+    let _ = log.map(|log| rustix::stdio::dup2_stderr(log));
+    Some(dir)
 }
 
 /// Tells the launcher, in one write that a pipe takes whole, and hangs up. `false`: it has died

@@ -6,6 +6,7 @@ mod flow;
 mod journal;
 mod leftovers;
 mod program;
+mod reserve;
 mod shell;
 mod stop;
 mod support;

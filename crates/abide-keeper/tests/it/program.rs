@@ -137,7 +137,7 @@ fn a_directory_is_private_and_used_once() {
     ] {
         assert_eq!(mode(name), 0o600, "{name}");
     }
-    let again = abide_keeper::launch(crate::support::harness(), &["keeper"], &kept.dir, &spec);
+    let again = crate::support::launcher().launch(&kept.dir, &spec);
     assert!(matches!(again, Err(LaunchError::Directory { .. })));
 }
 

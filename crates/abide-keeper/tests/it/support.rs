@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use abide_keeper::{
-    ExitRecord, FrameAssembler, Io, KeeperClient, KeeperSpec, LaunchError, Lifecycle, ReadError,
-    Tag, Terminal, WindowSize, launch,
+    ExitRecord, FrameAssembler, Io, KeeperClient, KeeperSpec, LaunchError, Launcher, Lifecycle,
+    ReadError, Tag, Terminal, WindowSize,
 };
 use uuid::Uuid;
 
@@ -80,6 +80,11 @@ pub(crate) struct Kept {
     home: tempfile::TempDir,
 }
 
+/// Launches keepers.
+pub(crate) fn launcher() -> Launcher {
+    Launcher::new(harness(), &["keeper"])
+}
+
 impl Kept {
     /// A place for a keeper, without one.
     pub(crate) fn place(spec: &KeeperSpec) -> Self {
@@ -99,7 +104,7 @@ impl Kept {
 
     pub(crate) fn try_launch(spec: &KeeperSpec) -> Result<Self, LaunchError> {
         let kept = Self::place(spec);
-        launch(harness(), &["keeper"], &kept.dir, spec)?.wait_ready()?;
+        launcher().launch(&kept.dir, spec)?.wait_ready()?;
         Ok(kept)
     }
 

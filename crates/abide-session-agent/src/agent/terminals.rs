@@ -9,7 +9,7 @@ use abide_model::{SessionId, SizePolicy, TerminalCounts, WorkerId};
 use parking_lot::Mutex;
 
 use super::SessionAgent;
-use crate::pool::{limits, with_causes};
+use crate::pool::{limits, restock, with_causes};
 use crate::recorder::Recorder;
 use crate::terminal::{
     NewTerminal, Screens, TOO_FAR_BEHIND, TerminalHandle, TerminalSetup, shell, start,
@@ -71,6 +71,7 @@ impl SessionAgent {
         recorder: Arc<dyn Recorder>,
     ) -> Result<TerminalHandle, TerminalFailed> {
         let (dir, config) = (self.dir(new.id), Arc::clone(&self.config));
+        let keepers = Arc::clone(&self.keepers);
         let (id, session, policy) = (new.id, new.session, new.policy);
         let output_bytes = new.output_bytes;
         let started = tokio::task::spawn_blocking(move || {
@@ -104,8 +105,7 @@ impl SessionAgent {
                     login: new.login && is_shell,
                 }),
             };
-            let launched = abide_keeper::launch(&config.keeper_exe, &["keeper"], &dir, &spec)
-                .map_err(with_causes)?;
+            let launched = keepers.launch(&dir, &spec).map_err(with_causes)?;
             launched.wait_ready().map_err(with_causes)?;
             // A program may have ended by now, and its keeper with it.
             Ok(TerminalSetup {
@@ -122,6 +122,7 @@ impl SessionAgent {
             .map_err(|error| error.to_string())
             .flatten()
             .map_err(|reason| TerminalFailed { reason })?;
+        restock(&self.keepers);
         self.follow_terminal(setup, recorder)
     }
 
