@@ -362,9 +362,9 @@ impl Keeper {
                 if let Some(introduced) = self.clients.join(place) {
                     // What the client before has sent still counts.
                     self.finish_client();
-                    let input = self.terminal.as_ref().map_or(0, Terminal::taken);
                     let (epoll, journal) = (&self.epoll, &self.journal);
-                    let _ = self.clients.attach(introduced, epoll, journal, input);
+                    let terminal = self.terminal.as_ref();
+                    let _ = self.clients.attach(introduced, epoll, journal, terminal);
                     self.unblock_reader();
                 }
             }

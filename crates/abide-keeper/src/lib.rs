@@ -21,7 +21,7 @@
 //!   stops reading from the program. When nobody is attached the program is never held up.
 //! - A message is delivered at most once by its id.
 //! - What is typed to a terminal arrives whole and in order. A program that does not read it holds
-//!   up who types, who knows it ([`InputCredit`]); never output, a change of size or a stop.
+//!   up who types, who knows it ([`TerminalInput`]); never output, a change of size or a stop.
 //! - A reader that begins anywhere knows the size that the terminal had there
 //!   ([`JournalReader::window_size_at`]).
 //! - No process that was not verified to belong to the worker is ever signalled.
@@ -39,7 +39,7 @@ mod protocol;
 mod spec;
 mod terminal;
 
-pub use client::{ConnectError, InputCredit, KeeperClient, KeeperParts, exit_record, journal_path};
+pub use client::{ConnectError, TerminalInput, KeeperClient, KeeperParts, exit_record, journal_path};
 pub use journal::{
     CreateError, Earliest, FIRST, FrameAssembler, JournalReader, JournalWriter, LAST, MAX_CHUNK,
     MESSAGE_ID_LEN, MIN_CAPACITY, OpenError, OutputChunk, ReadError, Record, StreamFilter, Tag,

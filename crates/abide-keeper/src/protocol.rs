@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client -> keeper   Hello
-//! keeper -> client   Welcome and two event descriptors, or a refusal
+//! keeper -> client   Welcome and descriptors, or a refusal
 //! client -> keeper   frames: u32 length, u8 kind, body           (all numbers little-endian)
 //! ```
 //!
@@ -15,6 +15,7 @@
 //! |---|---|
 //! | 2 | [`Message::Deliver`], `Interrupt`, `Signal`, `Stop`, `Kill` |
 //! | 3 | terminals: [`Message::Input`], `Resize`, and Welcome's `input` |
+//! | 4 | a terminal comes along with Welcome, behind the two event descriptors, to be written to |
 
 use uuid::Uuid;
 
@@ -22,9 +23,11 @@ use crate::process::ProcessStamp;
 use crate::terminal::WindowSize;
 
 /// Version of the handshake and the messages.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// The oldest version that both sides still speak.
 pub const OLDEST_PROTOCOL: u32 = 2;
+/// From this version on a client is given the terminal.
+pub(crate) const GIVES_TERMINAL: u32 = 4;
 /// Longest frame either way, in bytes: control frames of the program, and messages to it.
 pub const MAX_FRAME: usize = 64 * 1024 * 1024;
 /// Bytes of input that a keeper holds for a terminal that does not take them. More than a person
@@ -94,7 +97,7 @@ pub enum Message<'a> {
     /// Kill the whole tree now.
     Kill,
     /// Write the payload to the terminal behind all input before. Not journalled: what is typed
-    /// may be a secret. See [`crate::InputCredit`] for how much may be sent.
+    /// may be a secret. See [`crate::TerminalInput`] for how much may be sent.
     Input {
         /// At most [`INPUT_WINDOW`] bytes, less what was sent and is not written yet.
         payload: &'a [u8],

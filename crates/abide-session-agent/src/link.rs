@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use abide_keeper::{InputCredit, JournalReader, KeeperClient, Message};
+use abide_keeper::{TerminalInput, JournalReader, KeeperClient, Message};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,8 +21,8 @@ pub(crate) struct Link {
     process: Wakeup,
     outbox: Vec<u8>,
     sent: usize,
-    /// What may be sent to a terminal.
-    credit: InputCredit,
+    /// The way of input to a terminal.
+    input: TerminalInput,
     gone: bool,
 }
 
@@ -36,20 +36,21 @@ impl Link {
             process: Wakeup::new(parts.pidfd)?,
             outbox: Vec::new(),
             sent: 0,
-            credit: parts.input,
+            input: parts.input,
             gone: false,
         })
     }
 
     /// Adds a message to what [`Self::flush`] and [`Self::wait`] send.
     pub(crate) fn queue(&mut self, message: Message<'_>) {
+        self.input.stays_behind(&message);
         message.encode(&mut self.outbox);
     }
 
-    /// Adds the beginning of `input` for the terminal, as much as may be sent now; returns how much
-    /// that is.
-    pub(crate) fn queue_input(&mut self, input: &[u8]) -> usize {
-        self.credit.encode(input, &mut self.outbox)
+    /// Writes the beginning of `input` to the terminal, or adds it for the keeper, as much as may be
+    /// sent now; returns how much that is.
+    pub(crate) fn pass_input(&mut self, input: &[u8]) -> usize {
+        self.input.pass(input, &mut self.outbox)
     }
 
     /// Sends what the socket takes without waiting.
@@ -81,7 +82,7 @@ impl Link {
     /// Until the journal has an entry at `next`, the keeper is gone, the socket takes more, or — if
     /// there is `more_input` — the terminal does.
     pub(crate) async fn wait(&mut self, journal: &JournalReader, next: u64, more_input: bool) {
-        if more_input && !self.credit.prepare_wait() {
+        if more_input && !self.input.prepare_wait() {
             return;
         }
         if !journal.prepare_sleep(next) {

@@ -345,6 +345,13 @@ impl JournalReader {
         });
     }
 
+    /// Whether the keeper still has this reader as the attached one.
+    pub(crate) fn is_attached(&self) -> bool {
+        let attached = self.map.header().reader.0.attached.load(Ordering::Acquire);
+        let own = self.attachment.get();
+        own.is_some_and(|own| own.generation == attached)
+    }
+
     /// The sequence number that the attached reader, whoever it is, has passed.
     pub fn cursor(&self) -> u64 {
         self.map.header().reader.0.cursor.load(Ordering::Acquire) & SEQ_MASK

@@ -29,8 +29,8 @@ fn a_large_paste_arrives_whole() {
     told.typing(&mut client, &paste(LEN));
     told.until_closed(&client);
     assert!(fs::read(&file).unwrap() == paste(LEN));
-    assert_eq!(client.credit().unwritten(), 0);
-    assert_eq!(client.credit().room(), INPUT_WINDOW);
+    assert_eq!(client.terminal_input().unwritten(), 0);
+    assert_eq!(client.terminal_input().room(), INPUT_WINDOW);
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn a_program_that_does_not_read_holds_up_nobody_but_who_types() {
     loop {
         let len = client.input(&paste[sent..]).unwrap();
         sent += len;
-        if len == 0 && client.credit().unwritten() == INPUT_WINDOW as u64 {
+        if len == 0 && client.terminal_input().unwritten() == INPUT_WINDOW as u64 {
             break;
         }
     }
-    assert_eq!(client.credit().room(), 0);
+    assert_eq!(client.terminal_input().room(), 0);
     assert!(sent < INPUT_WINDOW + 64 * 1024, "{sent}");
-    assert!(client.credit().prepare_wait());
+    assert!(client.terminal_input().prepare_wait());
     // Meanwhile it writes, and its terminal is resized.
     let mut fifo = deaf.fifo();
     fifo.write_all(b"still here").unwrap();
@@ -127,7 +127,7 @@ fn a_program_that_does_not_read_can_be_stopped() {
     told.until_printed(&client, "ready");
     let paste = paste(INPUT_WINDOW as u64 * 2);
     let mut sent = 0;
-    while client.credit().unwritten() < INPUT_WINDOW as u64 {
+    while client.terminal_input().unwritten() < INPUT_WINDOW as u64 {
         sent += client.input(&paste[sent..]).unwrap();
     }
     client.stop().unwrap();
@@ -162,7 +162,7 @@ fn input_that_nobody_takes_costs_nothing() {
     told.until_printed(&client, "ready");
     let paste = paste(INPUT_WINDOW as u64 * 2);
     let mut sent = 0;
-    while client.credit().unwritten() < INPUT_WINDOW as u64 {
+    while client.terminal_input().unwritten() < INPUT_WINDOW as u64 {
         sent += client.input(&paste[sent..]).unwrap();
     }
     let keeper = client.identity().keeper.pid;
@@ -177,7 +177,7 @@ fn input_that_nobody_takes_costs_nothing() {
     fs::write(&fifo, "").unwrap();
     told.until(&client, |told| told.exited.is_some());
     assert!(used() < 3);
-    assert!(client.credit().unwritten() > 0);
+    assert!(client.terminal_input().unwritten() > 0);
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn what_was_typed_survives_whoever_typed_it() {
         sent += client.input(&paste[sent..sent + share]).unwrap();
         client = deaf.kept.connect();
         // What has not reached the terminal counts for the next one too.
-        assert!(client.credit().unwritten() + 64 * 1024 >= sent as u64);
-        assert!(client.credit().unwritten() <= sent as u64);
+        assert!(client.terminal_input().unwritten() + 64 * 1024 >= sent as u64);
+        assert!(client.terminal_input().unwritten() <= sent as u64);
     }
     assert_eq!(sent, 250_010);
     drop(deaf.fifo());
@@ -237,5 +237,5 @@ fn who_sends_what_they_may_not_is_let_go_and_the_program_goes_on() {
     client.deliver([1; 16], &[1, 0, 0, 0, 7]).unwrap();
     Told::default().until(&client, |told| told.frames.len() == 1);
     assert_eq!(client.journal().window_size(), None);
-    eventually("nothing of it arrived", || client.credit().unwritten() == 0);
+    eventually("nothing of it arrived", || client.terminal_input().unwritten() == 0);
 }

@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// Write to the terminal, behind all input before.
     Input {
         bytes: Bytes,
-        /// Told once the keeper has it.
+        /// Told once the terminal or the keeper has it.
         taken: oneshot::Sender<()>,
     },
     /// Give the terminal another size.
@@ -131,11 +131,11 @@ impl TerminalTask {
         self.screens.wake(&self.shared.follower);
     }
 
-    /// Hands over as much input as the keeper has room for.
+    /// Hands over as much input as the terminal takes and the keeper has room for.
     fn pass_input_on(&mut self) {
         let Some(link) = &mut self.link else { return };
         while let Some((bytes, _)) = self.input.front_mut() {
-            let taken = link.queue_input(bytes);
+            let taken = link.pass_input(bytes);
             if taken < bytes.len() {
                 let _ = bytes.split_to(taken);
                 return;
