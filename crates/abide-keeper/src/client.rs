@@ -1,5 +1,6 @@
 //! Finding a keeper by its directory and talking to it.
 
+mod hand_over;
 mod handshake;
 mod input;
 
@@ -13,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::socket_peercred;
 use uuid::Uuid;
 
+pub use self::hand_over::HandOver;
 use self::handshake::{Answer, open_socket, shake_hands};
 pub use self::input::TerminalInput;
 use crate::files;
@@ -71,6 +73,7 @@ pub struct KeeperClient {
     pidfd: OwnedFd,
     wake: OwnedFd,
     input: TerminalInput,
+    hand_over: HandOver,
 }
 
 /// What a [`KeeperClient`] consists of, for those who wait for descriptors by themselves.
@@ -89,6 +92,8 @@ pub struct KeeperParts {
     pub wake: OwnedFd,
     /// The way of input to the worker's terminal.
     pub input: TerminalInput,
+    /// The way of messages to the worker's program.
+    pub hand_over: HandOver,
 }
 
 impl KeeperClient {
@@ -148,7 +153,7 @@ impl KeeperClient {
             welcome,
             wake_reader,
             wake_writer,
-            terminal,
+            given,
         } = shake_hands(&stream, &hello)
             .map_err(|error| if has_ended(&pidfd) { gone() } else { error })?;
         let same = welcome.keeper == record.keeper
@@ -167,9 +172,15 @@ impl KeeperClient {
             .set_nonblocking(true)
             .map_err(ConnectError::Handshake)?;
         let journal = Arc::new(journal);
+        let (terminal, program) = if journal.window_size().is_some() {
+            (given, None)
+        } else {
+            (None, given)
+        };
         Ok(Self {
             identity: record,
             input: TerminalInput::new(Arc::clone(&journal), welcome.input, terminal),
+            hand_over: HandOver::new(Arc::clone(&journal), program),
             journal,
             stream,
             pidfd,
@@ -207,6 +218,7 @@ impl KeeperClient {
             pidfd,
             wake,
             input,
+            hand_over,
         } = self;
         KeeperParts {
             identity,
@@ -215,6 +227,7 @@ impl KeeperClient {
             pidfd,
             wake,
             input,
+            hand_over,
         }
     }
 
@@ -307,6 +320,11 @@ impl KeeperClient {
     /// The way of input to the worker's terminal.
     pub fn terminal_input(&self) -> &TerminalInput {
         &self.input
+    }
+
+    /// The way of messages to the worker's program.
+    pub fn hand_over(&self) -> &HandOver {
+        &self.hand_over
     }
 
     /// Blocks until there is something at `cursor`, or the keeper is gone or has let this client

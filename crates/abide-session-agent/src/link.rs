@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use abide_keeper::{TerminalInput, JournalReader, KeeperClient, Message};
+use abide_keeper::{HandOver, JournalReader, KeeperClient, Message, TerminalInput};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::crash_points;
 use crate::wakeup::Wakeup;
 
 /// Control socket, wake-up and process descriptor of one keeper.
@@ -23,6 +24,12 @@ pub(crate) struct Link {
     sent: usize,
     /// The way of input to a terminal.
     input: TerminalInput,
+    /// The way of messages to an interpreter.
+    hand_over: HandOver,
+    /// What was sent to the keeper may not have come to the interpreter.
+    is_behind: bool,
+    /// The message that was sent to the keeper last: once it is answered, all has come.
+    last: Option<[u8; 16]>,
     gone: bool,
 }
 
@@ -37,6 +44,9 @@ impl Link {
             outbox: Vec::new(),
             sent: 0,
             input: parts.input,
+            hand_over: parts.hand_over,
+            is_behind: true,
+            last: None,
             gone: false,
         })
     }
@@ -44,6 +54,11 @@ impl Link {
     /// Adds a message to what [`Self::flush`] and [`Self::wait`] send.
     pub(crate) fn queue(&mut self, message: Message<'_>) {
         self.input.stays_behind(&message);
+        self.is_behind = true;
+        self.last = match message {
+            Message::Deliver { id, .. } => Some(id),
+            _ => None,
+        };
         message.encode(&mut self.outbox);
     }
 
@@ -53,8 +68,8 @@ impl Link {
         self.input.pass(input, &mut self.outbox)
     }
 
-    /// Sends what the socket takes without waiting.
-    pub(crate) fn flush(&mut self) {
+    /// Sends what the socket takes without waiting. `true`: nothing is left.
+    pub(crate) fn flush(&mut self) -> bool {
         while self.sent < self.outbox.len() {
             match self.stream.write(&self.outbox[self.sent..]) {
                 Ok(written) => self.sent += written,
@@ -64,7 +79,7 @@ impl Link {
                         let stream = self.stream.try_clone();
                         self.full = stream.and_then(watched).ok();
                     }
-                    return;
+                    return false;
                 }
                 // Its end is noticed through the process descriptor.
                 Err(_) => break,
@@ -73,6 +88,33 @@ impl Link {
         self.full = None;
         self.outbox.clear();
         self.sent = 0;
+        true
+    }
+
+    /// Hands a message to the interpreter, if nothing is before it; else it is added to what
+    /// [`Self::flush`] and [`Self::wait`] send.
+    pub(crate) fn deliver(&mut self, id: [u8; 16], payload: &[u8]) {
+        if self.is_behind || !self.hand_over.note(id, payload) {
+            return self.queue(Message::Deliver { id, payload });
+        }
+        crash_points::pass("step.before_write");
+        self.hand_over.write(payload, &mut self.outbox);
+        // The keeper was asked to do it.
+        self.is_behind = !self.outbox.is_empty();
+    }
+
+    /// The interpreter has answered a message.
+    pub(crate) fn answered(&mut self, id: [u8; 16]) {
+        if self.last == Some(id) {
+            self.is_behind = false;
+        }
+    }
+
+    /// Has the journal tell what was delivered, although it was not answered.
+    pub(crate) fn enter_delivered(&self) {
+        if !self.is_behind {
+            self.hand_over.have_entered();
+        }
     }
 
     pub(crate) const fn keeper_is_gone(&self) -> bool {
@@ -91,7 +133,9 @@ impl Link {
         tokio::select! {
             () = self.wake.counted() => {}
             () = self.process.readable() => self.gone = true,
-            () = has_room(self.full.as_ref()) => self.flush(),
+            () = has_room(self.full.as_ref()) => {
+                self.flush();
+            }
         }
         journal.cancel_sleep();
     }

@@ -38,14 +38,11 @@ pub(super) struct Answer {
     pub(super) welcome: Welcome,
     pub(super) wake_reader: OwnedFd,
     pub(super) wake_writer: OwnedFd,
-    /// If there is one, and the keeper gives it.
-    pub(super) terminal: Option<OwnedFd>,
+    /// The terminal or the program's control socket, if the keeper gives it.
+    pub(super) given: Option<OwnedFd>,
 }
 
-pub(super) fn shake_hands(
-    mut stream: &UnixStream,
-    hello: &Hello,
-) -> Result<Answer, ConnectError> {
+pub(super) fn shake_hands(mut stream: &UnixStream, hello: &Hello) -> Result<Answer, ConnectError> {
     stream
         .write_all(&hello.encode())
         .map_err(ConnectError::Handshake)?;
@@ -68,7 +65,7 @@ pub(super) fn shake_hands(
         })
         .flatten();
     let (wake_reader, wake_writer) = (descriptors.next(), descriptors.next());
-    let terminal = descriptors.next();
+    let given = descriptors.next();
     drop(descriptors);
     let mut have = received.bytes;
     while have < REFUSAL_LEN {
@@ -102,7 +99,7 @@ pub(super) fn shake_hands(
         welcome,
         wake_reader,
         wake_writer,
-        terminal,
+        given,
     })
 }
 

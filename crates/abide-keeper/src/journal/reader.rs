@@ -168,6 +168,10 @@ impl JournalReader {
             .max(self.bounds.start)
     }
 
+    pub(super) fn map(&self) -> &Map {
+        &self.map
+    }
+
     pub(super) fn terminal(&self) -> &TerminalWords {
         &self.map.header().terminal.0
     }
@@ -415,6 +419,14 @@ impl JournalReader {
             .reader_sleeping
             .0
             .store(0, Ordering::Relaxed);
+    }
+
+    /// Has the keeper look at what it was handed over, which it otherwise does when the program says
+    /// something.
+    pub(crate) fn wake_writer(&self) {
+        if let Some(attachment) = self.attachment.get() {
+            let _ = rustix::io::write(&attachment.wake_writer, &1u64.to_ne_bytes());
+        }
     }
 
     /// Lets go of the memory that the journal occupies in this process; nothing is lost.

@@ -18,7 +18,7 @@ use super::{JOINING, token};
 use crate::journal::JournalWriter;
 use crate::process::ProcessStamp;
 use crate::protocol::{
-    GIVES_TERMINAL, HELLO_LEN, Hello, PREAMBLE_LEN, Welcome, is_spoken, refusal, version_of,
+    GIVES_INPUT, HELLO_LEN, Hello, PREAMBLE_LEN, Welcome, is_spoken, refusal, version_of,
 };
 
 /// Handshakes under way at once. One more takes the place of an older one.
@@ -162,6 +162,7 @@ impl Clients {
         epoll: &OwnedFd,
         journal: &JournalWriter,
         terminal: Option<&Terminal>,
+        control: Option<BorrowedFd<'_>>,
     ) -> rustix::io::Result<()> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let (wake_reader, wake_writer) = (eventfd(0, flags)?, eventfd(0, flags)?);
@@ -192,8 +193,8 @@ impl Clients {
             wake_reader,
             wake_writer,
         };
-        let given = terminal.filter(|_| hello.version >= GIVES_TERMINAL);
-        let given = given.map(Terminal::as_fd);
+        let given = terminal.map(Terminal::as_fd).or(control);
+        let given = given.filter(|_| hello.version >= GIVES_INPUT);
         let sent = send_welcome(&client, &welcome.encode(hello.version), given);
         self.active = Some(client);
         if sent.is_err() {
@@ -215,10 +216,10 @@ impl Clients {
 fn send_welcome(
     client: &Client,
     welcome: &[u8],
-    terminal: Option<BorrowedFd<'_>>,
+    given: Option<BorrowedFd<'_>>,
 ) -> rustix::io::Result<()> {
     let wakes = [client.wake_reader.as_fd(), client.wake_writer.as_fd()];
-    let descriptors: Vec<_> = wakes.into_iter().chain(terminal).collect();
+    let descriptors: Vec<_> = wakes.into_iter().chain(given).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));

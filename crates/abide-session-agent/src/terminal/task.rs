@@ -48,6 +48,8 @@ pub(super) struct TerminalTask {
     head: watch::Sender<u64>,
     /// Input that the keeper has no room for, and how much of the first is with it already.
     input: VecDeque<(Bytes, oneshot::Sender<()>)>,
+    /// To be told that the keeper has their input, once all that is queued for it is sent.
+    passed_on: Vec<oneshot::Sender<()>>,
     /// Sequence number up to which the journal was announced.
     seen: u64,
     /// When the screen is to be fed.
@@ -74,6 +76,7 @@ impl TerminalTask {
             recorder,
             head,
             input: VecDeque::new(),
+            passed_on: Vec::new(),
             seen: 0,
             feed_at: None,
             is_recorded: false,
@@ -90,7 +93,12 @@ impl TerminalTask {
                 let Some(link) = &mut self.link else {
                     return self.conclude(&stopping).await;
                 };
-                link.flush();
+                if link.flush() {
+                    for told in self.passed_on.drain(..) {
+                        // Who sent it may be gone.
+                        let _ = told.send(());
+                    }
+                }
                 if link.keeper_is_gone() {
                     self.link = None;
                     continue;
@@ -141,8 +149,7 @@ impl TerminalTask {
                 return;
             }
             if let Some((_, told)) = self.input.pop_front() {
-                // Who sent it may be gone.
-                let _ = told.send(());
+                self.passed_on.push(told);
             }
         }
     }
