@@ -195,7 +195,8 @@ async fn what_was_typed_is_there_in_order_over_kills_of_the_server() {
             .map(|piece| terminal.api.request("POST", &path).body(piece.clone()))
             .collect();
         let (count, mut counted) = tokio::sync::watch::channel(0);
-        let typing = tokio::spawn(async move {
+        let mut typing = tokio::task::JoinSet::new();
+        typing.spawn(async move {
             for request in requests {
                 match request.send().await {
                     Ok(answer) if answer.status() == 204 => count.send_modify(|count| *count += 1),
@@ -210,7 +211,7 @@ async fn what_was_typed_is_there_in_order_over_kills_of_the_server() {
             .await
             .unwrap();
         terminal.api.kill_and_up();
-        let answered = typing.await.unwrap();
+        let answered = typing.join_next().await.unwrap().unwrap();
         assert!(answered < pieces.len(), "it was not killed in between");
         let attempted = pieces.into_iter().take(answered + 1).enumerate();
         typed.extend(attempted.map(|(n, piece)| (piece, n < answered)));
