@@ -36,6 +36,7 @@ const pause = new Int32Array(new SharedArrayBuffer(4));
 const channel = new net.Socket({ fd: CHANNEL, readable: true, writable: true });
 let inspector = null;
 let steps = 0;
+let last = null; // the id of the last step
 const waiting = []; // steps that have not begun
 let running = null; // the step, until its `finished` is sent
 let signalled = false; // SIGINT came since the last step began: perhaps for the next one
@@ -103,6 +104,10 @@ function take(chunk) {
     else if (operation === 'interrupt') interruptedId = fields[1]?.[1];
     // Not from within the stream's own callback: an interrupt would leave the stream confused.
     else if (operation === 'step') {
+      const id = fields.find(([key]) => key === 'id')?.[1];
+      // Written twice, since whoever wrote it first may have died before.
+      if (id === last) continue;
+      last = id;
       waiting.push(fields);
       now(begin);
     }

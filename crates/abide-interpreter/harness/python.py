@@ -44,6 +44,8 @@ class _State:
     """What the harness itself must remember."""
 
     pid = 0
+    # The id of the last step.
+    last = b""
     channel = -1
     identity = None
     saved = ()
@@ -419,6 +421,10 @@ def _step(fields):
             stdin = value
         elif key == b"max_result_bytes":
             limit = int(value)
+    if ident == S.last:
+        # Written twice, since whoever wrote it first may have died before.
+        return
+    S.last = ident
     S.step += 1
     S.displays = displays = []
     S.budget = limit

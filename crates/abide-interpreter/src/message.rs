@@ -14,7 +14,7 @@ pub enum ToHarness {
         /// The whole environment user code sees from then on, as (name, value).
         env: Vec<(String, String)>,
     },
-    /// Runs a step. Send the next one only after [`FromHarness::Finished`].
+    /// Runs a step. Send the next one only after [`FromHarness::Finished`]. The same one again does nothing.
     Step {
         /// Comes back in `Finished`.
         id: StepId,

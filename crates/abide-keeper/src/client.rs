@@ -1,5 +1,6 @@
 //! Finding a keeper by its directory and talking to it.
 
+mod hand_over;
 mod handshake;
 mod input;
 
@@ -13,8 +14,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::socket_peercred;
 use uuid::Uuid;
 
-use self::handshake::{open_socket, shake_hands};
-pub use self::input::InputCredit;
+pub use self::hand_over::HandOver;
+use self::handshake::{Answer, open_socket, shake_hands};
+pub use self::input::TerminalInput;
 use crate::files;
 use crate::journal::{JournalReader, OpenError};
 use crate::process::{ProcessStamp, boot_id, open_pidfd};
@@ -70,7 +72,8 @@ pub struct KeeperClient {
     stream: UnixStream,
     pidfd: OwnedFd,
     wake: OwnedFd,
-    input: InputCredit,
+    input: TerminalInput,
+    hand_over: HandOver,
 }
 
 /// What a [`KeeperClient`] consists of, for those who wait for descriptors by themselves.
@@ -87,8 +90,10 @@ pub struct KeeperParts {
     pub pidfd: OwnedFd,
     /// See [`KeeperClient::wake_fd`].
     pub wake: OwnedFd,
-    /// What may be sent to the worker's terminal.
-    pub input: InputCredit,
+    /// The way of input to the worker's terminal.
+    pub input: TerminalInput,
+    /// The way of messages to the worker's program.
+    pub hand_over: HandOver,
 }
 
 impl KeeperClient {
@@ -144,7 +149,12 @@ impl KeeperClient {
             nonce: Uuid::new_v4(),
             resume: journal.recorded(),
         };
-        let (welcome, [wake, wake_writer]) = shake_hands(&stream, &hello)
+        let Answer {
+            welcome,
+            wake_reader,
+            wake_writer,
+            given,
+        } = shake_hands(&stream, &hello)
             .map_err(|error| if has_ended(&pidfd) { gone() } else { error })?;
         let same = welcome.keeper == record.keeper
             && welcome.child == record.child
@@ -162,13 +172,19 @@ impl KeeperClient {
             .set_nonblocking(true)
             .map_err(ConnectError::Handshake)?;
         let journal = Arc::new(journal);
+        let (terminal, program) = if journal.window_size().is_some() {
+            (given, None)
+        } else {
+            (None, given)
+        };
         Ok(Self {
             identity: record,
-            input: InputCredit::new(Arc::clone(&journal), welcome.input),
+            input: TerminalInput::new(Arc::clone(&journal), welcome.input, terminal),
+            hand_over: HandOver::new(Arc::clone(&journal), program),
             journal,
             stream,
             pidfd,
-            wake,
+            wake: wake_reader,
         })
     }
 
@@ -202,6 +218,7 @@ impl KeeperClient {
             pidfd,
             wake,
             input,
+            hand_over,
         } = self;
         KeeperParts {
             identity,
@@ -210,6 +227,7 @@ impl KeeperClient {
             pidfd,
             wake,
             input,
+            hand_over,
         }
     }
 
@@ -221,6 +239,7 @@ impl KeeperClient {
     pub fn send(&self, message: Message<'_>) -> io::Result<()> {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
+        self.input.stays_behind(&message);
         self.send_bytes(&bytes)
     }
 
@@ -287,20 +306,25 @@ impl KeeperClient {
         self.send(Message::Resize(size))
     }
 
-    /// [`Message::Input`], as much of `bytes` as there is room for: returns how much that is.
-    /// [`InputCredit::prepare_wait`] has [`Self::wait`] return when there is room for more.
+    /// Types as much of `bytes` as there is room for: returns how much that is.
+    /// [`TerminalInput::prepare_wait`] has [`Self::wait`] return when there is room for more.
     ///
     /// # Errors
     /// The socket's.
     pub fn input(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut frame = Vec::new();
-        let len = self.input.encode(bytes, &mut frame);
+        let len = self.input.pass(bytes, &mut frame);
         self.send_bytes(&frame).map(|()| len)
     }
 
-    /// What may be sent to the worker's terminal.
-    pub fn credit(&self) -> &InputCredit {
+    /// The way of input to the worker's terminal.
+    pub fn terminal_input(&self) -> &TerminalInput {
         &self.input
+    }
+
+    /// The way of messages to the worker's program.
+    pub fn hand_over(&self) -> &HandOver {
+        &self.hand_over
     }
 
     /// Blocks until there is something at `cursor`, or the keeper is gone or has let this client

@@ -14,6 +14,7 @@
 
 mod assemble;
 mod entry;
+mod hand_over;
 mod layout;
 mod map;
 mod output;
@@ -23,6 +24,7 @@ mod writer;
 
 pub use assemble::{FrameAssembler, MESSAGE_ID_LEN, split_input};
 pub use entry::{FIRST, LAST, Tag};
+pub(crate) use hand_over::HandedOver;
 pub use layout::{MAX_CHUNK, MIN_CAPACITY, OpenError};
 pub use output::{OutputChunk, StreamFilter};
 pub use reader::{Earliest, JournalReader, ReadError, Record};

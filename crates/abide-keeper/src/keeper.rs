@@ -199,6 +199,8 @@ struct Keeper {
     terminal: Option<Terminal>,
     appends: Appends,
     delivered: DeliveredIds,
+    /// The program has said nothing since it was handed a message by the client.
+    is_unanswered: bool,
     clients: Clients,
     tree: Tree,
     oom: OomCounters,
@@ -291,6 +293,7 @@ impl Keeper {
             terminal: ends.terminal.map(Terminal::new),
             appends: Appends::default(),
             delivered: DeliveredIds::default(),
+            is_unanswered: false,
             clients: Clients::new(listener, identity),
             tree: Tree::new(program.pid, &spec),
             oom,
@@ -370,9 +373,12 @@ impl Keeper {
                 if let Some(introduced) = self.clients.join(place) {
                     // What the client before has sent still counts.
                     self.finish_client();
-                    let input = self.terminal.as_ref().map_or(0, Terminal::taken);
+                    self.repeat_hand_over();
                     let (epoll, journal) = (&self.epoll, &self.journal);
-                    let _ = self.clients.attach(introduced, epoll, journal, input);
+                    let (terminal, control) = (self.terminal.as_ref(), self.control.as_fd());
+                    let _ = self
+                        .clients
+                        .attach(introduced, epoll, journal, terminal, control);
                     self.unblock_reader();
                 }
             }
@@ -420,6 +426,7 @@ impl Keeper {
     }
 
     fn program_ended(&mut self, status: WaitStatus) {
+        self.take_hand_over();
         let signal = status.terminating_signal();
         let killed = signal == Some(Signal::KILL.as_raw());
         let exit = ExitRecord {

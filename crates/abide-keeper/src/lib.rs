@@ -19,9 +19,10 @@
 //! - What the program wrote before a control frame comes before that frame.
 //! - The attached reader loses nothing: rather than overwrite what it has not passed, the keeper
 //!   stops reading from the program. When nobody is attached the program is never held up.
-//! - A message is delivered at most once by its id.
+//! - A message is delivered at most once by its id, except that one which the client wrote to the
+//!   program itself ([`HandOver`]) is written again if the client has died since.
 //! - What is typed to a terminal arrives whole and in order. A program that does not read it holds
-//!   up who types, who knows it ([`InputCredit`]); never output, a change of size or a stop.
+//!   up who types, who knows it ([`TerminalInput`]); never output, a change of size or a stop.
 //! - A reader that begins anywhere knows the size that the terminal had there
 //!   ([`JournalReader::window_size_at`]).
 //! - No process that was not verified to belong to the worker is ever signalled.
@@ -39,7 +40,9 @@ mod protocol;
 mod spec;
 mod terminal;
 
-pub use client::{ConnectError, InputCredit, KeeperClient, KeeperParts, exit_record, journal_path};
+pub use client::{
+    ConnectError, HandOver, KeeperClient, KeeperParts, TerminalInput, exit_record, journal_path,
+};
 pub use journal::{
     CreateError, Earliest, FIRST, FrameAssembler, JournalReader, JournalWriter, LAST, MAX_CHUNK,
     MESSAGE_ID_LEN, MIN_CAPACITY, OpenError, OutputChunk, ReadError, Record, StreamFilter, Tag,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client -> keeper   Hello
-//! keeper -> client   Welcome and two event descriptors, or a refusal
+//! keeper -> client   Welcome and descriptors, or a refusal
 //! client -> keeper   frames: u32 length, u8 kind, body           (all numbers little-endian)
 //! ```
 //!
@@ -15,6 +15,8 @@
 //! |---|---|
 //! | 2 | [`Message::Deliver`], `Interrupt`, `Signal`, `Stop`, `Kill` |
 //! | 3 | terminals: [`Message::Input`], `Resize`, and Welcome's `input` |
+//! | 4 | the terminal or the program's control socket comes along with Welcome, behind the two event |
+//! |   | descriptors, to be written to; [`Message::Repeat`] |
 
 use uuid::Uuid;
 
@@ -22,9 +24,11 @@ use crate::process::ProcessStamp;
 use crate::terminal::WindowSize;
 
 /// Version of the handshake and the messages.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// The oldest version that both sides still speak.
 pub const OLDEST_PROTOCOL: u32 = 2;
+/// From this version on a client is given what input is written to.
+pub(crate) const GIVES_INPUT: u32 = 4;
 /// Longest frame either way, in bytes: control frames of the program, and messages to it.
 pub const MAX_FRAME: usize = 64 * 1024 * 1024;
 /// Bytes of input that a keeper holds for a terminal that does not take them. More than a person
@@ -50,6 +54,7 @@ const KILL: u8 = 4;
 const INTERRUPT: u8 = 5;
 const INPUT: u8 = 6;
 const RESIZE: u8 = 7;
+const REPEAT: u8 = 8;
 
 /// Who is to get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +99,7 @@ pub enum Message<'a> {
     /// Kill the whole tree now.
     Kill,
     /// Write the payload to the terminal behind all input before. Not journalled: what is typed
-    /// may be a secret. See [`crate::InputCredit`] for how much may be sent.
+    /// may be a secret. See [`crate::TerminalInput`] for how much may be sent.
     Input {
         /// At most [`INPUT_WINDOW`] bytes, less what was sent and is not written yet.
         payload: &'a [u8],
@@ -102,6 +107,9 @@ pub enum Message<'a> {
     /// Give the terminal another size and note that in the journal, behind all output that was
     /// written before. Waits while nothing can go into the journal; input does not, and overtakes it.
     Resize(WindowSize),
+    /// Write the message that was handed over last to the program's control descriptor; see
+    /// [`crate::HandOver`].
+    Repeat,
 }
 
 impl<'a> Message<'a> {
@@ -135,6 +143,7 @@ impl<'a> Message<'a> {
                 out.push(RESIZE);
                 out.extend_from_slice(&size.to_bytes());
             }
+            Self::Repeat => out.push(REPEAT),
         }
         let len = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&len.to_le_bytes());
@@ -161,6 +170,7 @@ impl<'a> Message<'a> {
             (STOP, []) => Self::Stop,
             (KILL, []) => Self::Kill,
             (INPUT, payload) => Self::Input { payload },
+            (REPEAT, []) => Self::Repeat,
             (RESIZE, size) => Self::Resize(WindowSize::from_bytes(size.try_into().ok()?)),
             _ => return None,
         })
@@ -322,6 +332,7 @@ mod tests {
             Message::Kill,
             Message::Input { payload: b"ls\r" },
             Message::Resize(WindowSize::new(80, 24)),
+            Message::Repeat,
         ] {
             let mut bytes = vec![9];
             message.encode(&mut bytes);

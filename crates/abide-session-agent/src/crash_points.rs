@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const POINTS: &[&str] = &[
     "step.before_accept",
     "step.before_send",
+    "step.before_write",
     "step.after_send",
     "step.during_output",
     "step.before_record",

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use abide_keeper::{InputCredit, JournalReader, KeeperClient, Message};
+use abide_keeper::{HandOver, JournalReader, KeeperClient, Message, TerminalInput};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::crash_points;
 use crate::wakeup::Wakeup;
 
 /// Control socket, wake-up and process descriptor of one keeper.
@@ -21,8 +22,14 @@ pub(crate) struct Link {
     process: Wakeup,
     outbox: Vec<u8>,
     sent: usize,
-    /// What may be sent to a terminal.
-    credit: InputCredit,
+    /// The way of input to a terminal.
+    input: TerminalInput,
+    /// The way of messages to an interpreter.
+    hand_over: HandOver,
+    /// What was sent to the keeper may not have come to the interpreter.
+    is_behind: bool,
+    /// The message that was sent to the keeper last: once it is answered, all has come.
+    last: Option<[u8; 16]>,
     gone: bool,
 }
 
@@ -36,24 +43,33 @@ impl Link {
             process: Wakeup::new(parts.pidfd)?,
             outbox: Vec::new(),
             sent: 0,
-            credit: parts.input,
+            input: parts.input,
+            hand_over: parts.hand_over,
+            is_behind: true,
+            last: None,
             gone: false,
         })
     }
 
     /// Adds a message to what [`Self::flush`] and [`Self::wait`] send.
     pub(crate) fn queue(&mut self, message: Message<'_>) {
+        self.input.stays_behind(&message);
+        self.is_behind = true;
+        self.last = match message {
+            Message::Deliver { id, .. } => Some(id),
+            _ => None,
+        };
         message.encode(&mut self.outbox);
     }
 
-    /// Adds the beginning of `input` for the terminal, as much as may be sent now; returns how much
-    /// that is.
-    pub(crate) fn queue_input(&mut self, input: &[u8]) -> usize {
-        self.credit.encode(input, &mut self.outbox)
+    /// Writes the beginning of `input` to the terminal, or adds it for the keeper, as much as may be
+    /// sent now; returns how much that is.
+    pub(crate) fn pass_input(&mut self, input: &[u8]) -> usize {
+        self.input.pass(input, &mut self.outbox)
     }
 
-    /// Sends what the socket takes without waiting.
-    pub(crate) fn flush(&mut self) {
+    /// Sends what the socket takes without waiting. `true`: nothing is left.
+    pub(crate) fn flush(&mut self) -> bool {
         while self.sent < self.outbox.len() {
             match self.stream.write(&self.outbox[self.sent..]) {
                 Ok(written) => self.sent += written,
@@ -63,7 +79,7 @@ impl Link {
                         let stream = self.stream.try_clone();
                         self.full = stream.and_then(watched).ok();
                     }
-                    return;
+                    return false;
                 }
                 // Its end is noticed through the process descriptor.
                 Err(_) => break,
@@ -72,6 +88,33 @@ impl Link {
         self.full = None;
         self.outbox.clear();
         self.sent = 0;
+        true
+    }
+
+    /// Hands a message to the interpreter, if nothing is before it; else it is added to what
+    /// [`Self::flush`] and [`Self::wait`] send.
+    pub(crate) fn deliver(&mut self, id: [u8; 16], payload: &[u8]) {
+        if self.is_behind || !self.hand_over.note(id, payload) {
+            return self.queue(Message::Deliver { id, payload });
+        }
+        crash_points::pass("step.before_write");
+        self.hand_over.write(payload, &mut self.outbox);
+        // The keeper was asked to do it.
+        self.is_behind = !self.outbox.is_empty();
+    }
+
+    /// The interpreter has answered a message.
+    pub(crate) fn answered(&mut self, id: [u8; 16]) {
+        if self.last == Some(id) {
+            self.is_behind = false;
+        }
+    }
+
+    /// Has the journal tell what was delivered, although it was not answered.
+    pub(crate) fn enter_delivered(&self) {
+        if !self.is_behind {
+            self.hand_over.have_entered();
+        }
     }
 
     pub(crate) const fn keeper_is_gone(&self) -> bool {
@@ -81,7 +124,7 @@ impl Link {
     /// Until the journal has an entry at `next`, the keeper is gone, the socket takes more, or — if
     /// there is `more_input` — the terminal does.
     pub(crate) async fn wait(&mut self, journal: &JournalReader, next: u64, more_input: bool) {
-        if more_input && !self.credit.prepare_wait() {
+        if more_input && !self.input.prepare_wait() {
             return;
         }
         if !journal.prepare_sleep(next) {
@@ -90,7 +133,9 @@ impl Link {
         tokio::select! {
             () = self.wake.counted() => {}
             () = self.process.readable() => self.gone = true,
-            () = has_room(self.full.as_ref()) => self.flush(),
+            () = has_room(self.full.as_ref()) => {
+                self.flush();
+            }
         }
         journal.cancel_sleep();
     }

@@ -258,8 +258,8 @@ impl TerminalHandle {
         Viewer::new(Arc::clone(&self.shared), id, &visit)
     }
 
-    /// Types; answers once the keeper has it all, from where on the death of this process loses
-    /// nothing. A program that does not read makes it wait.
+    /// Types; answers once the terminal or the keeper has it all, from where on the death of this process
+    /// loses nothing. A program that does not read makes it wait.
     ///
     /// # Errors
     /// [`TerminalGone`]

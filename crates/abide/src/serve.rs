@@ -64,7 +64,7 @@ fn passed_on(environment: &Environment) -> Vec<(String, String)> {
     PASSED_ON.iter().filter_map(named).collect()
 }
 
-/// Lets this process open as many files as the system allows: a session takes about five. Answers
+/// Lets this process open as many files as the system allows: a session takes about six. Answers
 /// what was allowed before, which is what programs that it starts are to have.
 fn raise_open_files() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);

@@ -1,6 +1,7 @@
 //! What a step means in Node, case by case.
 
-use abide_model::{Runtime, StepStatus};
+use abide_interpreter::ToHarness;
+use abide_model::{Runtime, StepId, StepStatus};
 
 use crate::running::{RESULT_LIMIT, Running};
 
@@ -429,4 +430,29 @@ fn logged_objects_are_not_kept() {
         "collect(); await new Promise((r) => setTimeout(r)); collect(); ref.deref() === undefined",
         "true",
     );
+}
+
+/// Whoever wrote it first may have died before: then it is written again, whether it had come or not.
+#[test]
+fn a_step_that_is_written_twice_runs_once() {
+    let mut node = node();
+    for turn in ["1", "2", "3"] {
+        let step = ToHarness::Step {
+            id: StepId::new(),
+            code: "console.log('once'); globalThis.n = (globalThis.n ?? 0) + 1; n".to_owned(),
+            stdin: None,
+            max_result_bytes: RESULT_LIMIT,
+        };
+        let ToHarness::Step { id, .. } = step else {
+            unreachable!()
+        };
+        node.send(&step);
+        node.send(&step);
+        let ended = node.finished(id);
+        assert_eq!(ended.out, "once\n");
+        assert_eq!(ended.result.unwrap().text.unwrap(), turn);
+        // And once more after its end.
+        node.send(&step);
+        node.value("n", turn);
+    }
 }

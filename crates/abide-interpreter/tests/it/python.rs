@@ -1,6 +1,7 @@
 //! What a step means in Python, case by case.
 
-use abide_model::{Runtime, StepStatus};
+use abide_interpreter::ToHarness;
+use abide_model::{Runtime, StepId, StepStatus};
 
 use crate::running::{RESULT_LIMIT, Running};
 
@@ -509,4 +510,29 @@ fn warnings_show_the_line() {
         "{}",
         ended.err
     );
+}
+
+/// Whoever wrote it first may have died before: then it is written again, whether it had come or not.
+#[test]
+fn a_step_that_is_written_twice_runs_once() {
+    let mut python = python();
+    for turn in ["1", "2", "3"] {
+        let step = ToHarness::Step {
+            id: StepId::new(),
+            code: "print('once'); n = globals().get('n', 0) + 1; n".to_owned(),
+            stdin: None,
+            max_result_bytes: RESULT_LIMIT,
+        };
+        let ToHarness::Step { id, .. } = step else {
+            unreachable!()
+        };
+        python.send(&step);
+        python.send(&step);
+        let ended = python.finished(id);
+        assert_eq!(ended.out, "once\n");
+        assert_eq!(ended.result.unwrap().text.unwrap(), turn);
+        // And once more after its end.
+        python.send(&step);
+        python.value("n", turn);
+    }
 }

@@ -33,16 +33,21 @@ pub(super) fn open_socket(dir: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Returns the answer, and the descriptors that wake the reader and the writer.
-pub(super) fn shake_hands(
-    mut stream: &UnixStream,
-    hello: &Hello,
-) -> Result<(Welcome, [OwnedFd; 2]), ConnectError> {
+/// A keeper's answer and what came with it.
+pub(super) struct Answer {
+    pub(super) welcome: Welcome,
+    pub(super) wake_reader: OwnedFd,
+    pub(super) wake_writer: OwnedFd,
+    /// The terminal or the program's control socket, if the keeper gives it.
+    pub(super) given: Option<OwnedFd>,
+}
+
+pub(super) fn shake_hands(mut stream: &UnixStream, hello: &Hello) -> Result<Answer, ConnectError> {
     stream
         .write_all(&hello.encode())
         .map_err(ConnectError::Handshake)?;
     let mut bytes = [0; REFUSAL_LEN + WELCOME_LEN];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     // A socket with a time limit is not taken up again by the system when a signal comes, such as
@@ -52,14 +57,16 @@ pub(super) fn shake_hands(
         recvmsg(stream, &mut bytes, &mut control, flags)
     })
     .map_err(|errno| ConnectError::Handshake(errno.into()))?;
-    let descriptors: Vec<OwnedFd> = control
+    let mut descriptors = control
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
             _ => None,
         })
-        .flatten()
-        .collect();
+        .flatten();
+    let (wake_reader, wake_writer) = (descriptors.next(), descriptors.next());
+    let given = descriptors.next();
+    drop(descriptors);
     let mut have = received.bytes;
     while have < REFUSAL_LEN {
         have += read_some(stream, &mut bytes[have..REFUSAL_LEN])?;
@@ -84,8 +91,16 @@ pub(super) fn shake_hands(
             .map_err(ConnectError::Handshake)?;
     }
     let welcome = bytes.last_chunk::<WELCOME_LEN>().and_then(Welcome::decode);
-    let descriptors = <[OwnedFd; 2]>::try_from(descriptors).ok();
-    welcome.zip(descriptors).ok_or(ConnectError::Nonsense)
+    let (Some(welcome), Some(wake_reader), Some(wake_writer)) = (welcome, wake_reader, wake_writer)
+    else {
+        return Err(ConnectError::Nonsense);
+    };
+    Ok(Answer {
+        welcome,
+        wake_reader,
+        wake_writer,
+        given,
+    })
 }
 
 fn read_some(mut stream: &UnixStream, buf: &mut [u8]) -> Result<usize, ConnectError> {

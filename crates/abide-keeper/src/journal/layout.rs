@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use super::hand_over::HandOverWords;
+
 /// First eight bytes of every journal.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"ABIDEJNL");
 /// Grows when a reader of the old layout would go wrong.
@@ -76,6 +78,7 @@ pub(super) struct Header {
     /// 0, or one more than the cursor at which the writer wants to be woken.
     pub(super) writer_waiting: Line<AtomicU64>,
     pub(super) terminal: Line<TerminalWords>,
+    pub(super) hand_over: Line<HandOverWords>,
 }
 
 const _: () = assert!(size_of::<Header>() <= HEADER_LEN as usize);

@@ -168,6 +168,10 @@ impl JournalReader {
             .max(self.bounds.start)
     }
 
+    pub(super) fn map(&self) -> &Map {
+        &self.map
+    }
+
     pub(super) fn terminal(&self) -> &TerminalWords {
         &self.map.header().terminal.0
     }
@@ -345,6 +349,13 @@ impl JournalReader {
         });
     }
 
+    /// Whether the keeper still has this reader as the attached one.
+    pub(crate) fn is_attached(&self) -> bool {
+        let attached = self.map.header().reader.0.attached.load(Ordering::Acquire);
+        let own = self.attachment.get();
+        own.is_some_and(|own| own.generation == attached)
+    }
+
     /// The sequence number that the attached reader, whoever it is, has passed.
     pub fn cursor(&self) -> u64 {
         self.map.header().reader.0.cursor.load(Ordering::Acquire) & SEQ_MASK
@@ -408,6 +419,14 @@ impl JournalReader {
             .reader_sleeping
             .0
             .store(0, Ordering::Relaxed);
+    }
+
+    /// Has the keeper look at what it was handed over, which it otherwise does when the program says
+    /// something.
+    pub(crate) fn wake_writer(&self) {
+        if let Some(attachment) = self.attachment.get() {
+            let _ = rustix::io::write(&attachment.wake_writer, &1u64.to_ne_bytes());
+        }
     }
 
     /// Lets go of the memory that the journal occupies in this process; nothing is lost.

@@ -118,6 +118,10 @@ impl JournalWriter {
         self.geometry.capacity
     }
 
+    pub(super) fn map(&self) -> &Map {
+        &self.map
+    }
+
     pub(super) fn terminal(&self) -> &TerminalWords {
         &self.map.header().terminal.0
     }
@@ -203,11 +207,11 @@ impl JournalWriter {
     }
 
     /// Publishes `len` bytes that lie at the head.
-    fn commit(&mut self, tag: Tag, flags: u8, len: u64) {
+    fn commit(&mut self, tag: Tag, flags: u8, len: u64, time_ns: u64) {
         let mut entry = Entry {
             offset: self.head_offset,
             output_offset: self.output_total,
-            time_ns: boottime_ns(),
+            time_ns,
             len: len as u32,
             crc: 0,
             tag: tag as u8,
@@ -231,13 +235,18 @@ impl JournalWriter {
     /// [`Self::max_chunk`] are cut off. Use for tests and for rings without an attached reader;
     /// the keeper asks for space first. Returns `false` when the disk is full.
     pub fn append(&mut self, tag: Tag, flags: u8, bytes: &[u8]) -> bool {
+        self.append_at(tag, flags, bytes, boottime_ns())
+    }
+
+    /// As [`Self::append`], for what happened at another time than now.
+    pub(crate) fn append_at(&mut self, tag: Tag, flags: u8, bytes: &[u8], time_ns: u64) -> bool {
         let bytes = &bytes[..bytes.len().min(self.max_chunk() as usize)];
         if !self.claim_ahead(bytes.len() as u64) {
             return false;
         }
         self.evict(bytes.len() as u64);
         self.map.copy_in(self.head_offset, bytes);
-        self.commit(tag, flags, bytes.len() as u64);
+        self.commit(tag, flags, bytes.len() as u64, time_ns);
         true
     }
 
@@ -256,7 +265,7 @@ impl JournalWriter {
             .with_room(self.head_offset, len, fill)?
             .min(len as usize);
         if filled > 0 {
-            self.commit(tag, flags, filled as u64);
+            self.commit(tag, flags, filled as u64, boottime_ns());
         }
         Ok(filled)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::journal::Tag;
+use crate::journal::{HandedOver, Tag};
 use crate::terminal::WindowSize;
 
 /// Buffers kept for the next frames, so that the steady state does not allocate.
@@ -34,6 +34,8 @@ pub(super) struct Append {
     /// So much of stdout and stderr must go in before it.
     pub(super) drain: [u64; 2],
     pub(super) then: Then,
+    /// When it happened, if not now.
+    pub(super) time_ns: Option<u64>,
 }
 
 /// Frames on their way into the journal, first come first served. While there are any, nothing
@@ -73,6 +75,20 @@ impl Appends {
             done: 0,
             drain,
             then,
+            time_ns: None,
+        });
+    }
+
+    /// Queues a message that was written to the program already.
+    pub(super) fn push_handed_over(&mut self, handed: HandedOver) {
+        self.bytes += handed.bytes.len();
+        self.queue.push_back(Append {
+            tag: Tag::Input,
+            bytes: handed.bytes,
+            done: 0,
+            drain: [0; 2],
+            then: Then::Nothing,
+            time_ns: Some(handed.time_ns),
         });
     }
 

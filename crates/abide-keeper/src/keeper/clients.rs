@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -13,10 +13,13 @@ use uuid::Uuid;
 
 use super::inbox::{Fill, Inbox};
 use super::setup::watch;
+use super::terminal::Terminal;
 use super::{JOINING, token};
 use crate::journal::JournalWriter;
 use crate::process::ProcessStamp;
-use crate::protocol::{HELLO_LEN, Hello, PREAMBLE_LEN, Welcome, is_spoken, refusal, version_of};
+use crate::protocol::{
+    GIVES_INPUT, HELLO_LEN, Hello, PREAMBLE_LEN, Welcome, is_spoken, refusal, version_of,
+};
 
 /// Handshakes under way at once. One more takes the place of an older one.
 pub(super) const PLACES: usize = 4;
@@ -152,13 +155,14 @@ impl Clients {
         })
     }
 
-    /// The new client supersedes the one before it. `input` bytes were taken from those before.
+    /// The new client supersedes the one before it.
     pub(super) fn attach(
         &mut self,
         Introduced { stream, hello }: Introduced,
         epoll: &OwnedFd,
         journal: &JournalWriter,
-        input: u64,
+        terminal: Option<&Terminal>,
+        control: Option<BorrowedFd<'_>>,
     ) -> rustix::io::Result<()> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let (wake_reader, wake_writer) = (eventfd(0, flags)?, eventfd(0, flags)?);
@@ -179,7 +183,7 @@ impl Clients {
             client_nonce: hello.nonce,
             capacity: journal.capacity(),
             generation: journal.attach(hello.resume),
-            input,
+            input: terminal.map_or(0, Terminal::taken),
         };
         let client = Client {
             stream,
@@ -189,7 +193,9 @@ impl Clients {
             wake_reader,
             wake_writer,
         };
-        let sent = send_welcome(&client, &welcome.encode(hello.version));
+        let given = terminal.map(Terminal::as_fd).or(control);
+        let given = given.filter(|_| hello.version >= GIVES_INPUT);
+        let sent = send_welcome(&client, &welcome.encode(hello.version), given);
         self.active = Some(client);
         if sent.is_err() {
             self.detach(epoll, journal);
@@ -207,9 +213,14 @@ impl Clients {
     }
 }
 
-fn send_welcome(client: &Client, welcome: &[u8]) -> rustix::io::Result<()> {
-    let descriptors = [client.wake_reader.as_fd(), client.wake_writer.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+fn send_welcome(
+    client: &Client,
+    welcome: &[u8],
+    given: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<()> {
+    let wakes = [client.wake_reader.as_fd(), client.wake_writer.as_fd()];
+    let descriptors: Vec<_> = wakes.into_iter().chain(given).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     // A new socket's buffer takes a hundred bytes whole.

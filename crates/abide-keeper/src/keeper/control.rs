@@ -1,7 +1,7 @@
 //! The keeper's end of the program's control socket.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::{Errno, ioctl_fionread, write};
@@ -79,6 +79,11 @@ impl Control {
         let Some(fd) = &self.fd else { return Ok(()) };
         let data = epoll::EventData::new_u64(token::CONTROL);
         epoll::modify(epoll.as_fd(), fd, data, flags)
+    }
+
+    /// To be written to by a client, too.
+    pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(OwnedFd::as_fd)
     }
 
     pub(super) fn is_readable(&self) -> bool {

@@ -5,7 +5,7 @@ use super::inbox::{Fill, TooLong};
 use super::output::unread;
 use super::pump::READS;
 use super::{Keeper, Phase, log};
-use crate::journal::Tag;
+use crate::journal::{MESSAGE_ID_LEN, Tag};
 use crate::process::signal;
 use crate::protocol::Message;
 
@@ -101,6 +101,7 @@ impl Keeper {
                             self.appends.push(Tag::Lifecycle, &[], drain, then);
                             self.append_waiting();
                         }
+                        Message::Repeat => self.repeat_hand_over(),
                         Message::Stop => self.tree.stop(),
                         Message::Kill => self.tree.kill(),
                     }
@@ -122,6 +123,36 @@ impl Keeper {
         true
     }
 
+    /// Makes an entry of what the client has written to the program itself, if there is none yet. `true`
+    /// when it waits to be appended.
+    pub(super) fn take_hand_over(&mut self) -> bool {
+        if self.terminal.is_some() || !matches!(self.phase, Phase::Running) {
+            return false;
+        }
+        let Some(handed) = self.journal.take_hand_over() else {
+            return false;
+        };
+        if let Some(id) = handed.bytes.first_chunk() {
+            self.delivered.insert(*id);
+        }
+        self.appends.push_handed_over(handed);
+        self.is_unanswered = true;
+        true
+    }
+
+    /// Writes what was handed over last to the program, unless that has answered: whoever handed it over
+    /// goes, and may not have come to it. A program that has it ignores it.
+    pub(super) fn repeat_hand_over(&mut self) {
+        self.take_hand_over();
+        self.append_waiting();
+        if std::mem::take(&mut self.is_unanswered)
+            && let Some(handed) = self.journal.last_hand_over()
+        {
+            self.control.push(handed.bytes, MESSAGE_ID_LEN, false);
+            self.write_control();
+        }
+    }
+
     /// Takes what the client has sent by now, within bounds.
     pub(super) fn finish_client(&mut self) {
         if let Some(client) = &mut self.clients.active {
@@ -139,6 +170,7 @@ impl Keeper {
         if !reason.is_empty() {
             log(reason);
         }
+        self.repeat_hand_over();
         self.clients.detach(&self.epoll, &self.journal);
         self.unblock_reader();
         false

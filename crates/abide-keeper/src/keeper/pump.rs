@@ -28,6 +28,7 @@ impl Keeper {
     /// Does what can be done now, a bounded amount of it. `true` when more can be done.
     pub(super) fn round(&mut self) -> bool {
         let mut more = self.read_client();
+        self.take_hand_over();
         self.append_waiting();
         if self.blocked == Blocked::No {
             more |= self.read_control();
@@ -101,6 +102,13 @@ impl Keeper {
             u64::MAX => ioctl_fionread(fd).unwrap_or_default(),
             limit => limit,
         };
+        // What is handed over after this look has nothing to do with what was there before it.
+        if limit == u64::MAX && self.take_hand_over() {
+            self.append_waiting();
+            if self.blocked != Blocked::No {
+                return Read::Blocked;
+            }
+        }
         if waiting == 0 {
             self.outputs[at].ready = false;
             if self.outputs[at].hung_up {
@@ -176,10 +184,16 @@ impl Keeper {
             let part = &rest[..rest.len().min(room as usize)];
             let last = part.len() == rest.len();
             let flags = if append.done == 0 { FIRST } else { 0 } | if last { LAST } else { 0 };
-            self.journal.append(append.tag, flags, part);
+            let time_ns = append.time_ns.unwrap_or_else(boottime_ns);
+            self.journal.append_at(append.tag, flags, part, time_ns);
             append.done += part.len();
-            // The client knows what it sent; what the program makes of it will wake it.
-            if append.tag == Tag::Input && self.offered + 1 == self.journal.head_seq() {
+            // The client knows what it sent; what the program makes of it will wake it. What it handed
+            // over itself is entered for the sake of what follows, or because it asked for that.
+            let is_handed_over = append.time_ns.is_some();
+            if append.tag == Tag::Input
+                && !is_handed_over
+                && self.offered + 1 == self.journal.head_seq()
+            {
                 self.offered += 1;
             }
             if last {
@@ -230,20 +244,20 @@ impl Keeper {
 
     /// `false` when blocked.
     fn take_control_frames(&mut self) -> bool {
+        if !self.control.inbox.is_partial() {
+            return true;
+        }
         // One look is enough for all frames in hand: what was written before any of them was
         // there before they were read.
-        let mut drained = false;
+        let mut drain = unread(&self.outputs);
+        self.take_hand_over();
         while self.control.reading {
             match self.control.inbox.next_frame() {
                 Ok(Some(frame)) => {
-                    let drain = if drained {
-                        [0; 2]
-                    } else {
-                        unread(&self.outputs)
-                    };
-                    drained = true;
+                    self.is_unanswered = false;
                     self.appends
                         .push(Tag::Control, &[frame], drain, Then::Nothing);
+                    drain = [0; 2];
                 }
                 Ok(None) => break,
                 Err(TooLong) => {

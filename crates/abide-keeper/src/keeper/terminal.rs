@@ -1,11 +1,11 @@
 //! The way to a terminal: what is typed, and its size.
 //!
 //! A program may leave its terminal unread for ever. So the keeper writes what the kernel takes,
-//! keeps a bounded rest, and goes on with everything else; see [`crate::InputCredit`] for how the
-//! sender learns of it.
+//! keeps a bounded rest, and goes on with everything else; see [`crate::TerminalInput`] for how the
+//! sender learns of it, and when it writes to the terminal itself.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::{Errno, write};
@@ -48,6 +48,11 @@ impl Terminal {
             taken: 0,
             room: Room::Some,
         }
+    }
+
+    /// To be written to by a client, too.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Bytes of input that clients ever sent.

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod flow;
+mod hand_over;
 mod journal;
 mod leftovers;
 mod program;

@@ -266,7 +266,7 @@ impl Told {
         while !input.is_empty() {
             let len = client.input(input).unwrap();
             input = &input[len..];
-            if len == 0 && !self.take(client).unwrap() && client.credit().prepare_wait() {
+            if len == 0 && !self.take(client).unwrap() && client.terminal_input().prepare_wait() {
                 client.wait(self.cursor).unwrap();
             }
         }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use abide_keeper::{INPUT_WINDOW, WindowSize};
+use abide_keeper::{INPUT_WINDOW, PROTOCOL_VERSION, WindowSize};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
     Kept, Told, child, eventually, pattern, program_on_terminal, shell_on_terminal,
@@ -29,8 +30,8 @@ fn a_large_paste_arrives_whole() {
     told.typing(&mut client, &paste(LEN));
     told.until_closed(&client);
     assert!(fs::read(&file).unwrap() == paste(LEN));
-    assert_eq!(client.credit().unwritten(), 0);
-    assert_eq!(client.credit().room(), INPUT_WINDOW);
+    assert_eq!(client.terminal_input().unwritten(), 0);
+    assert_eq!(client.terminal_input().room(), INPUT_WINDOW);
 }
 
 #[test]
@@ -98,13 +99,13 @@ fn a_program_that_does_not_read_holds_up_nobody_but_who_types() {
     loop {
         let len = client.input(&paste[sent..]).unwrap();
         sent += len;
-        if len == 0 && client.credit().unwritten() == INPUT_WINDOW as u64 {
+        if len == 0 && client.terminal_input().unwritten() == INPUT_WINDOW as u64 {
             break;
         }
     }
-    assert_eq!(client.credit().room(), 0);
+    assert_eq!(client.terminal_input().room(), 0);
     assert!(sent < INPUT_WINDOW + 64 * 1024, "{sent}");
-    assert!(client.credit().prepare_wait());
+    assert!(client.terminal_input().prepare_wait());
     // Meanwhile it writes, and its terminal is resized.
     let mut fifo = deaf.fifo();
     fifo.write_all(b"still here").unwrap();
@@ -127,7 +128,7 @@ fn a_program_that_does_not_read_can_be_stopped() {
     told.until_printed(&client, "ready");
     let paste = paste(INPUT_WINDOW as u64 * 2);
     let mut sent = 0;
-    while client.credit().unwritten() < INPUT_WINDOW as u64 {
+    while client.terminal_input().unwritten() < INPUT_WINDOW as u64 {
         sent += client.input(&paste[sent..]).unwrap();
     }
     client.stop().unwrap();
@@ -162,7 +163,7 @@ fn input_that_nobody_takes_costs_nothing() {
     told.until_printed(&client, "ready");
     let paste = paste(INPUT_WINDOW as u64 * 2);
     let mut sent = 0;
-    while client.credit().unwritten() < INPUT_WINDOW as u64 {
+    while client.terminal_input().unwritten() < INPUT_WINDOW as u64 {
         sent += client.input(&paste[sent..]).unwrap();
     }
     let keeper = client.identity().keeper.pid;
@@ -177,7 +178,7 @@ fn input_that_nobody_takes_costs_nothing() {
     fs::write(&fifo, "").unwrap();
     told.until(&client, |told| told.exited.is_some());
     assert!(used() < 3);
-    assert!(client.credit().unwritten() > 0);
+    assert!(client.terminal_input().unwritten() > 0);
 }
 
 #[test]
@@ -194,8 +195,8 @@ fn what_was_typed_survives_whoever_typed_it() {
         sent += client.input(&paste[sent..sent + share]).unwrap();
         client = deaf.kept.connect();
         // What has not reached the terminal counts for the next one too.
-        assert!(client.credit().unwritten() + 64 * 1024 >= sent as u64);
-        assert!(client.credit().unwritten() <= sent as u64);
+        assert!(client.terminal_input().unwritten() + 64 * 1024 >= sent as u64);
+        assert!(client.terminal_input().unwritten() <= sent as u64);
     }
     assert_eq!(sent, 250_010);
     drop(deaf.fifo());
@@ -237,5 +238,170 @@ fn who_sends_what_they_may_not_is_let_go_and_the_program_goes_on() {
     client.deliver([1; 16], &[1, 0, 0, 0, 7]).unwrap();
     Told::default().until(&client, |told| told.frames.len() == 1);
     assert_eq!(client.journal().window_size(), None);
-    eventually("nothing of it arrived", || client.credit().unwritten() == 0);
+    eventually("nothing of it arrived", || {
+        client.terminal_input().unwritten() == 0
+    });
+}
+
+/// A program that writes down what it hears, as it comes.
+struct Scribe {
+    kept: Kept,
+    home: tempfile::TempDir,
+    told: Told,
+}
+
+impl Scribe {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("heard");
+        let script = format!("stty raw -echo; echo ready; exec cat > {}", file.display());
+        let kept = Kept::launch(&shell_on_terminal(&script));
+        let mut told = Told::default();
+        told.until_printed(&kept.connect(), "ready");
+        Self { kept, home, told }
+    }
+
+    fn hears(&self, expected: &[u8]) {
+        let file = self.home.path().join("heard");
+        eventually("it hears that", || {
+            fs::read(&file).is_ok_and(|heard| heard == expected)
+        });
+    }
+
+    fn signal_keeper(&self, signal: Signal) {
+        let keeper = self.kept.record().keeper.pid;
+        kill_process(Pid::from_raw(keeper).unwrap(), signal).unwrap();
+    }
+}
+
+#[test]
+fn what_is_typed_reaches_the_terminal_while_its_keeper_sleeps() {
+    let scribe = Scribe::new();
+    let mut client = scribe.kept.connect();
+    scribe.signal_keeper(Signal::STOP);
+    assert_eq!(client.input(b"one").unwrap(), 3);
+    scribe.hears(b"one");
+    assert_eq!(client.terminal_input().unwritten(), 0);
+    // What follows something else waits for it, and what follows that too.
+    client.resize(WindowSize::new(90, 30)).unwrap();
+    assert_eq!(client.input(b" two").unwrap(), 4);
+    assert_eq!(client.input(b" three").unwrap(), 6);
+    assert_eq!(client.terminal_input().unwritten(), 10);
+    scribe.hears(b"one");
+    scribe.signal_keeper(Signal::CONT);
+    scribe.hears(b"one two three");
+    eventually("the keeper says so", || {
+        client.terminal_input().unwritten() == 0
+    });
+    scribe.signal_keeper(Signal::STOP);
+    assert_eq!(client.input(b" four").unwrap(), 5);
+    scribe.hears(b"one two three four");
+    scribe.signal_keeper(Signal::CONT);
+}
+
+#[test]
+fn small_and_large_pieces_arrive_in_order_whichever_way_they_go() {
+    let mut scribe = Scribe::new();
+    let mut client = scribe.kept.connect();
+    let (mut sent, mut direct, mut through_keeper) = (Vec::new(), 0, 0);
+    for number in 0..3000u64 {
+        let len = match number % 50 {
+            0 => 150_000,
+            1 => 5000,
+            _ => 1 + number % 7,
+        };
+        let start = sent.len() as u64;
+        let piece: Vec<u8> = (start..start + len).map(pattern).collect();
+        sent.extend_from_slice(&piece);
+        scribe.told.typing(&mut client, &piece);
+        match client.terminal_input().unwritten() {
+            0 => direct += 1,
+            _ => through_keeper += 1,
+        }
+    }
+    assert!(
+        direct > 0 && through_keeper > 0,
+        "{direct} {through_keeper}"
+    );
+    scribe.hears(&sent);
+}
+
+#[test]
+fn what_is_typed_behind_a_change_of_size_finds_it_changed() {
+    let script = "stty -echo; echo ready; while read line; do stty size; done";
+    let kept = Kept::launch(&shell_on_terminal(script));
+    let mut client = kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    for columns in 100..150 {
+        client.resize(WindowSize::new(columns, 31)).unwrap();
+        client.input(b"\n").unwrap();
+        told.until_printed(&client, &format!("31 {columns}\r\n"));
+    }
+}
+
+#[test]
+fn who_was_superseded_types_nothing_any_more() {
+    let scribe = Scribe::new();
+    let mut old = scribe.kept.connect();
+    old.input(b"old").unwrap();
+    let mut new = scribe.kept.connect();
+    // Refused by the socket, or not.
+    let _ = old.input(b" and gone");
+    new.input(b" new").unwrap();
+    scribe.hears(b"old new");
+}
+
+#[test]
+fn a_keeper_that_gives_no_terminal_is_typed_through() {
+    let scribe = Scribe::new();
+    let file = scribe.kept.dir.join("keeper.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let ours = format!("\"protocol\":{PROTOCOL_VERSION}");
+    assert!(text.contains(&ours));
+    fs::write(&file, text.replace(&ours, "\"protocol\":3")).unwrap();
+    let mut client = scribe.kept.connect();
+    scribe.signal_keeper(Signal::STOP);
+    client.input(b"typed").unwrap();
+    assert_eq!(client.terminal_input().unwritten(), 5);
+    scribe.signal_keeper(Signal::CONT);
+    scribe.hears(b"typed");
+}
+
+/// Somebody who survives its keeper, its shell and the hang-up finds the terminal closed.
+#[test]
+fn a_terminal_closes_with_the_client_of_a_dead_keeper() {
+    let home = tempfile::tempdir().unwrap();
+    let closed = home.path().join("closed");
+    let script = format!(
+        "trap '' HUP; (while read line; do :; done; echo closed > {}) < /dev/tty & \
+         echo ready; wait",
+        closed.display()
+    );
+    let kept = Kept::launch(&shell_on_terminal(&format!("set -m; {script}")));
+    let client = kept.connect();
+    let mut told = Told::default();
+    told.until_printed(&client, "ready");
+    let keeper = kept.record().keeper.pid;
+    kill_process(Pid::from_raw(keeper).unwrap(), Signal::KILL).unwrap();
+    crate::support::wait_for_end(&client);
+    drop(client);
+    eventually("it is closed", || closed.exists());
+}
+
+#[test]
+fn no_program_of_the_client_has_the_terminal() {
+    let scribe = Scribe::new();
+    let _client = scribe.kept.connect();
+    let open = |pid: &str| {
+        let listed = Command::new("ls")
+            .args(["-l", &format!("/proc/{pid}/fd")])
+            .output()
+            .unwrap();
+        String::from_utf8(listed.stdout).unwrap()
+    };
+    let own = open(&std::process::id().to_string());
+    assert!(own.contains("ptmx"), "{own}");
+    let of_a_program = open("self");
+    assert!(!of_a_program.contains("ptmx"), "{of_a_program}");
 }

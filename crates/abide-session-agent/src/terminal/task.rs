@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// Write to the terminal, behind all input before.
     Input {
         bytes: Bytes,
-        /// Told once the keeper has it.
+        /// Told once the terminal or the keeper has it.
         taken: oneshot::Sender<()>,
     },
     /// Give the terminal another size.
@@ -48,6 +48,8 @@ pub(super) struct TerminalTask {
     head: watch::Sender<u64>,
     /// Input that the keeper has no room for, and how much of the first is with it already.
     input: VecDeque<(Bytes, oneshot::Sender<()>)>,
+    /// To be told that the keeper has their input, once all that is queued for it is sent.
+    passed_on: Vec<oneshot::Sender<()>>,
     /// Sequence number up to which the journal was announced.
     seen: u64,
     /// When the screen is to be fed.
@@ -74,6 +76,7 @@ impl TerminalTask {
             recorder,
             head,
             input: VecDeque::new(),
+            passed_on: Vec::new(),
             seen: 0,
             feed_at: None,
             is_recorded: false,
@@ -90,7 +93,12 @@ impl TerminalTask {
                 let Some(link) = &mut self.link else {
                     return self.conclude(&stopping).await;
                 };
-                link.flush();
+                if link.flush() {
+                    for told in self.passed_on.drain(..) {
+                        // Who sent it may be gone.
+                        let _ = told.send(());
+                    }
+                }
                 if link.keeper_is_gone() {
                     self.link = None;
                     continue;
@@ -131,18 +139,17 @@ impl TerminalTask {
         self.screens.wake(&self.shared.follower);
     }
 
-    /// Hands over as much input as the keeper has room for.
+    /// Hands over as much input as the terminal takes and the keeper has room for.
     fn pass_input_on(&mut self) {
         let Some(link) = &mut self.link else { return };
         while let Some((bytes, _)) = self.input.front_mut() {
-            let taken = link.queue_input(bytes);
+            let taken = link.pass_input(bytes);
             if taken < bytes.len() {
                 let _ = bytes.split_to(taken);
                 return;
             }
             if let Some((_, told)) = self.input.pop_front() {
-                // Who sent it may be gone.
-                let _ = told.send(());
+                self.passed_on.push(told);
             }
         }
     }

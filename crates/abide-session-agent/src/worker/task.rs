@@ -68,7 +68,7 @@ pub(super) struct WorkerTask {
     grace: Option<(Instant, u64)>,
     /// When to nudge a step that was interrupted, and how long after that again.
     nudge: Option<(Instant, Duration)>,
-    /// When to record that the running step was accepted, if it has not ended by then.
+    /// When to have it entered and recorded that the running step was accepted, if it has not ended by then.
     accept: Option<(Instant, u64)>,
     accept_alarm: Alarm,
     interrupt_grace: Duration,
@@ -277,9 +277,12 @@ impl WorkerTask {
             .insert(step.id, Entry::new(step, acceptance, phase, tap));
     }
 
-    /// The running step takes longer: from now on it is to be seen in the records.
+    /// The running step takes longer: from now on it is to be seen in the journal and in the records.
     async fn record_acceptance(&mut self) {
         self.accept = None;
+        if let Some(link) = &self.link {
+            link.enter_delivered();
+        }
         let entry = self
             .schedule
             .running()
@@ -313,9 +316,7 @@ impl WorkerTask {
         if let Some(limit) = entry.step.timeout_ms {
             self.timeout = Some((Instant::now() + Duration::from_millis(limit), generation));
         }
-        if entry.acceptance == Acceptance::Pending {
-            self.accept = Some((Instant::now() + ACCEPT_WITHIN, generation));
-        }
+        self.accept = Some((Instant::now() + ACCEPT_WITHIN, generation));
         crash_points::pass("step.before_send");
         self.deliver_step(id, code, stdin);
         if let Some(link) = &mut self.link {
@@ -338,10 +339,9 @@ impl WorkerTask {
     }
 
     fn deliver(&mut self, id: Uuid, message: &ToHarness) {
-        self.send(Message::Deliver {
-            id: id.into_bytes(),
-            payload: &message.encode(),
-        });
+        if let Some(link) = &mut self.link {
+            link.deliver(id.into_bytes(), &message.encode());
+        }
     }
 
     fn send(&mut self, message: Message<'_>) {
@@ -450,6 +450,13 @@ impl WorkerTask {
         more
     }
 
+    /// What was handed over before the keeper died has no entry.
+    pub(super) fn take_left_hand_over(&mut self) {
+        if let Some((record, bytes)) = self.shared.journal.left_hand_over() {
+            self.take_record(&record, &bytes);
+        }
+    }
+
     /// Lets the ring turn up to what was read, except over ends that are durable nowhere else.
     pub(super) fn turn_ring(&mut self) {
         self.passed = self.recordings.held().unwrap_or(self.next);
@@ -459,6 +466,9 @@ impl WorkerTask {
     /// The interpreter says that a step ended.
     async fn finished(&mut self, finished: Finished) {
         let id = finished.id;
+        if let Some(link) = &mut self.link {
+            link.answered(id.0.into_bytes());
+        }
         if let Some((suspect, probe)) = self.probe
             && (id == suspect || id == probe)
         {

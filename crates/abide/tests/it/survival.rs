@@ -15,6 +15,7 @@ use tokio::sync::watch;
 pub(crate) const POINTS: &[&str] = &[
     "step.before_accept",
     "step.before_send",
+    "step.before_write",
     "step.after_send",
     "step.during_output",
     "step.before_record",

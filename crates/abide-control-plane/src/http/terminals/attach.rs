@@ -25,6 +25,9 @@ use crate::http::error::Answer;
 
 /// Longest message of a viewer, in bytes: longer input comes in pieces.
 const MAX_MESSAGE: usize = 1024 * 1024;
+/// Read from a viewer at once, at most, in bytes. The buffer is cleared for each read, which for eight times
+/// as much takes longer than all the rest that is done for a key.
+const READ_BYTES: usize = 16 * 1024;
 /// Scrollback in a snapshot where the viewer does not say, and at most, in bytes.
 const SCROLLBACK: (i64, i64) = (1024 * 1024, 16 * 1024 * 1024);
 /// Messages of input that may wait for the program to read.
@@ -110,6 +113,7 @@ async fn attach(
     let (_, terminal) = app.terminal(session, worker).await?;
     Ok(upgrade
         .max_message_size(MAX_MESSAGE)
+        .read_buffer_size(READ_BYTES)
         .on_upgrade(async move |socket| {
             let tasks = app.tasks.clone();
             // A task of ours, so that the server does not leave before it has said goodbye.

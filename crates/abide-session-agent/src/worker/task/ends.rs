@@ -31,6 +31,7 @@ impl WorkerTask {
 
     /// The process, or its keeper, is gone.
     pub(super) async fn conclude_exit(&mut self) {
+        self.take_left_hand_over();
         self.settle().await;
         let death = self.death();
         if self.exit.is_none() {

@@ -169,3 +169,71 @@ async fn nothing_is_left_of_a_terminal_that_is_ended() {
         }
     }
 }
+
+/// What was answered is there once, whole and in order; what was under way when the server was killed may
+/// be missing from its end on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_typed_is_there_in_order_over_kills_of_the_server() {
+    const ROUNDS: usize = 5;
+    let mut terminal = Terminal::shell(&[]).await;
+    let heard = terminal.api.server.home().join("heard");
+    let mut viewer = terminal.attach("").await;
+    let listen = format!("stty raw -echo; echo g'o'; cat > {}\n", heard.display());
+    viewer.types(&listen).await;
+    viewer.until("go").await;
+    let path = format!("{}/input", terminal.path);
+    let mut typed: Vec<(String, bool)> = Vec::new();
+    for round in 0..ROUNDS {
+        let pieces: Vec<String> = (0..300)
+            .map(|n| {
+                let len = if n % 10 == 5 { 90_000 } else { n };
+                format!("<{round}.{n}:{}>", "x".repeat(len))
+            })
+            .collect();
+        let requests: Vec<_> = pieces
+            .iter()
+            .map(|piece| terminal.api.request("POST", &path).body(piece.clone()))
+            .collect();
+        let (count, mut counted) = tokio::sync::watch::channel(0);
+        let mut typing = tokio::task::JoinSet::new();
+        typing.spawn(async move {
+            for request in requests {
+                match request.send().await {
+                    Ok(answer) if answer.status() == 204 => count.send_modify(|count| *count += 1),
+                    _ => break,
+                }
+            }
+            *count.borrow()
+        });
+        // In the midst of a small one or of a large one.
+        counted
+            .wait_for(|count| *count >= 20 + round * 7)
+            .await
+            .unwrap();
+        terminal.api.kill_and_up();
+        let answered = typing.join_next().await.unwrap().unwrap();
+        assert!(answered < pieces.len(), "it was not killed in between");
+        let attempted = pieces.into_iter().take(answered + 1).enumerate();
+        typed.extend(attempted.map(|(n, piece)| (piece, n < answered)));
+    }
+    let end = terminal.api.request("POST", &path).body("<end>");
+    assert_eq!(end.send().await.unwrap().status(), 204);
+    typed.push(("<end>".to_owned(), true));
+    let mut text = String::new();
+    while !text.ends_with("<end>") {
+        tokio::task::yield_now().await;
+        text = std::fs::read_to_string(&heard).unwrap();
+    }
+    let mut rest = text.as_str();
+    for (at, (piece, is_answered)) in typed.iter().enumerate() {
+        if let Some(behind) = rest.strip_prefix(piece.as_str()) {
+            rest = behind;
+            continue;
+        }
+        assert!(!is_answered, "lost: {}", &piece[..10.min(piece.len())]);
+        let begun = rest.find(&typed[at + 1].0).expect("the next was answered");
+        assert!(piece.starts_with(&rest[..begun]), "not its beginning");
+        rest = &rest[begun..];
+    }
+    assert_eq!(rest, "");
+}
