@@ -100,7 +100,7 @@ pub(super) fn assignment(orders: &mut File) -> Option<PathBuf> {
     }
     let log = File::options().append(true).open(dir.join(files::LOG));
     // Without a log it says nothing.
-    let _ = log.map(|log| rustix::stdio::dup2_stderr(log));
+    let _ = log.map(rustix::stdio::dup2_stderr);
     Some(dir)
 }
 
