@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod error;
+mod gather;
 mod listen;
 mod middleware;
 pub mod origin;
@@ -43,6 +44,7 @@ struct Shared {
     host: Arc<SessionHost>,
     tasks: Tasks,
     config: HttpConfig,
+    gathering: gather::Gathering,
 }
 
 type App = Arc<Shared>;
@@ -73,6 +75,7 @@ pub fn service(host: Arc<SessionHost>, tasks: Tasks, config: HttpConfig) -> Rout
         host,
         tasks,
         config,
+        gathering: gather::Gathering::default(),
     });
     Router::new()
         .merge(sessions::router())
