@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use abide_model::{
-    AgentHealth, AgentSession, AgentStep, BOOT_ID_HEADER, RegisterSession, RunStep,
-    SESSION_TOKEN_HEADER, STEP_FRAMES, WorkerExit,
+    AgentHealth, AgentSession, AgentStep, RegisterSession, RunStep, SESSION_TOKEN_HEADER,
+    STEP_FRAMES, WorkerExit,
 };
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use hyper::{Method, Response};
 
 use crate::lines;
 use crate::link::{AgentLink, Answered, Call, Caller, Frames, PassedOn};
 pub use crate::peer::{AgentTimes, Connections};
-use crate::peer::{Peer, RequestParts, encode};
+use crate::peer::{BOOT_ID, Peer, RequestParts, encode};
+
+const SESSION_TOKEN: HeaderName = HeaderName::from_static(SESSION_TOKEN_HEADER);
 
 /// One session agent at a base URL.
 #[derive(Clone)]
@@ -38,7 +40,7 @@ impl AgentClient {
         let trace = caller.map(|caller| caller.trace);
         let mut request = self.peer.request(method, path, trace);
         if let Some(caller) = caller.filter(|caller| !caller.token.is_empty()) {
-            request = request.header(SESSION_TOKEN_HEADER, caller.token);
+            request = request.header(SESSION_TOKEN, caller.token);
         }
         if let Some(secret) = &self.secret {
             request = request.header(AUTHORIZATION, &format!("Bearer {secret}"));
@@ -104,7 +106,7 @@ impl AgentLink for AgentClient {
             };
             let request = self
                 .request(Method::POST, path, Some(caller))
-                .header(BOOT_ID_HEADER, boot_id)
+                .header(BOOT_ID, boot_id)
                 .header(ACCEPT, STEP_FRAMES)
                 .sending_json();
             let response = self.peer.ask(request, encode(step)).await?;
@@ -121,7 +123,7 @@ impl AgentLink for AgentClient {
         Box::pin(async move {
             let request = self
                 .request(Method::POST, "/v1/steps?wait=0", Some(caller))
-                .header(BOOT_ID_HEADER, boot_id)
+                .header(BOOT_ID, boot_id)
                 .sending_json();
             self.peer
                 .json(request, encode(step), self.peer.answer_within())

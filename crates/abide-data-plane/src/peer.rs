@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -27,6 +27,12 @@ use crate::trace::{REQUEST_ID_HEADER, TRACEPARENT_HEADER, TraceContext};
 
 /// Largest answer that is read whole. Step answers carry two views of 64 KiB, escaped.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+/// As many as a step's request has, so that room for them is made once.
+const HEADERS: usize = 12;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
+const TRACEPARENT: HeaderName = HeaderName::from_static(TRACEPARENT_HEADER);
+pub(crate) const BOOT_ID: HeaderName = HeaderName::from_static(BOOT_ID_HEADER);
 
 /// How long to wait for the plane below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,14 +184,17 @@ impl Peer {
         trace: Option<&TraceContext>,
     ) -> RequestParts {
         let uri = format!("{}{path}", self.endpoint);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
-            .uri(uri.parse::<Uri>().unwrap_or_default());
+            .uri(Uri::from_maybe_shared(uri).unwrap_or_default());
+        if let Some(headers) = request.headers_mut() {
+            headers.reserve(HEADERS);
+        }
         let request = RequestParts(request);
         match trace {
             Some(trace) => request
-                .header(REQUEST_ID_HEADER, &trace.request_id)
-                .header(TRACEPARENT_HEADER, &trace.traceparent()),
+                .header(REQUEST_ID, &trace.request_id)
+                .header(TRACEPARENT, &trace.traceparent()),
             None => request,
         }
     }
@@ -284,8 +293,8 @@ impl Peer {
 pub(crate) struct RequestParts(hyper::http::request::Builder);
 
 impl RequestParts {
-    pub(crate) fn header(self, name: impl AsRef<str>, value: &str) -> Self {
-        Self(self.0.header(name.as_ref(), value))
+    pub(crate) fn header(self, name: HeaderName, value: &str) -> Self {
+        Self(self.0.header(name, value))
     }
 
     pub(crate) fn sending_json(self) -> Self {
@@ -302,7 +311,7 @@ pub(crate) fn encode(value: &impl serde::Serialize) -> Bytes {
 fn boot_id(response: &Response<Body>) -> String {
     response
         .headers()
-        .get(BOOT_ID_HEADER)
+        .get(BOOT_ID)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned()

@@ -4,6 +4,8 @@
 //! The first fields of each are those that runtime-routing clients know (camelCase, `stepId`,
 //! `exitCode`, …); what Abide adds stands after them and is left out where it says nothing.
 
+mod frame;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -150,7 +152,7 @@ pub struct AgentStep {
 /// One line of a [`STEP_FRAMES`] answer: what the plane above needs to know of a step, exactly.
 /// `started` at most once, then output if it was asked for, then `ended` last. A stream that breaks
 /// off before `ended` says nothing about the step: ask again by its id.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "frame", rename_all = "snake_case")]
 pub enum StepFrame {
     /// The interpreter has it.

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod error;
+mod gather;
 mod listen;
 mod middleware;
 pub mod origin;
@@ -17,8 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tracing::info;
 
@@ -44,6 +44,7 @@ struct Shared {
     host: Arc<SessionHost>,
     tasks: Tasks,
     config: HttpConfig,
+    gathering: gather::Gathering,
 }
 
 type App = Arc<Shared>;
@@ -74,6 +75,7 @@ pub fn service(host: Arc<SessionHost>, tasks: Tasks, config: HttpConfig) -> Rout
         host,
         tasks,
         config,
+        gathering: gather::Gathering::default(),
     });
     Router::new()
         .merge(sessions::router())
@@ -87,12 +89,7 @@ pub fn service(host: Arc<SessionHost>, tasks: Tasks, config: HttpConfig) -> Rout
         .merge(sessions::open())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
-        .layer(from_fn_with_state(
-            Arc::clone(&app),
-            middleware::check_origin,
-        ))
-        .layer(from_fn(error::catch_panic))
-        .layer(from_fn_with_state(Arc::clone(&app), middleware::identify))
+        // One layer, since each costs every request one or two microseconds.
+        .layer(from_fn_with_state(Arc::clone(&app), middleware::receive))
         .with_state(app)
 }

@@ -16,7 +16,6 @@ use uuid::Uuid;
 
 use crate::error::Failure;
 use crate::events::Aggregate;
-use crate::sessions;
 use crate::writer::Change;
 use crate::{Store, StoreError, rows};
 
@@ -206,27 +205,57 @@ impl Store {
 }
 
 fn accept(change: &Change<'_>, new: &NewStep) -> Result<Accepted, Failure> {
-    if let Some(step) = find(change.connection(), new.id)? {
-        return if step.session_id == new.session_id {
-            Ok(Accepted::Existing(step))
-        } else {
-            Err(StoreError::StepElsewhere(new.id).into())
+    let accepted = match place(change, new.session_id, new.sequence)? {
+        Some((sequence, waiting)) if insert_accepted(change, new, sequence)? => {
+            Some((sequence, waiting))
+        }
+        _ => None,
+    };
+    let Some((sequence, waiting)) = accepted else {
+        return match find(change.connection(), new.id)? {
+            Some(step) if step.session_id == new.session_id => Ok(Accepted::Existing(step)),
+            Some(_) => Err(StoreError::StepElsewhere(new.id).into()),
+            None => Err(StoreError::SessionMissing(new.session_id).into()),
         };
-    }
-    if !sessions::exists(change, new.session_id)? {
-        return Err(StoreError::SessionMissing(new.session_id).into());
-    }
-    let (sequence, waiting): (i64, u32) = change
-        .statement(&format!(
+    };
+    tell_accepted(change, new.session_id, new.id, sequence)?;
+    Ok(Accepted::New(Step::accepted(
+        new.clone(),
+        sequence,
+        waiting,
+    )))
+}
+
+/// The sequence number that a step gets, and how many unfinished ones are before it; `None`: there is
+/// no such session.
+///
+/// A query of its own: an `INSERT` that selects from the table it adds to, or returns what it added,
+/// makes SQLite set up temporary tables each time, which costs as much as the rest of the statement.
+fn place(
+    change: &Change<'_>,
+    session_id: SessionId,
+    wanted: Option<i64>,
+) -> rusqlite::Result<Option<(i64, u32)>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
             "SELECT {SEQUENCE}, \
-             (SELECT count(*) FROM steps WHERE session_id = ?1 AND finished_at IS NULL)"
-        ))?
-        .query_row(params![new.session_id.0, new.sequence], |row| {
+             (SELECT count(*) FROM steps WHERE session_id = ?1 AND finished_at IS NULL) \
+             FROM sessions WHERE id = ?1"
+        )
+    });
+    change
+        .statement(&SQL)?
+        .query_row(params![session_id.0, wanted], |row| {
             Ok((row.get(0)?, row.get(1)?))
-        })?;
-    change.execute(
+        })
+        .optional()
+}
+
+/// Whether there was no step of this id.
+fn insert_accepted(change: &Change<'_>, new: &NewStep, sequence: i64) -> rusqlite::Result<bool> {
+    let inserted = change.execute(
         "INSERT INTO steps (id, session_id, sequence, status, code, stdin, timeout_ms, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
         params![
             new.id.0,
             new.session_id.0,
@@ -238,13 +267,7 @@ fn accept(change: &Change<'_>, new: &NewStep) -> Result<Accepted, Failure> {
             new.created_at.as_micros(),
         ],
     )?;
-
-    tell_accepted(change, new.session_id, new.id, sequence)?;
-    Ok(Accepted::New(Step::accepted(
-        new.clone(),
-        sequence,
-        waiting,
-    )))
+    Ok(inserted == 1)
 }
 
 /// See [`Store::finish_step`].
@@ -331,15 +354,6 @@ fn bind_end(
     Ok(())
 }
 
-/// Runs a statement whose parameters are bound and which returns a sequence at most.
-fn sequence_of(mut statement: CachedStatement<'_>) -> rusqlite::Result<Option<i64>> {
-    let mut rows = statement.raw_query();
-    let sequence = rows.next()?.map(|row| row.get(0)).transpose()?;
-    // A statement that returns rows has only run once all are read.
-    while rows.next()?.is_some() {}
-    Ok(sequence)
-}
-
 fn finish(
     change: &Change<'_>,
     session_id: SessionId,
@@ -351,8 +365,7 @@ fn finish(
             .map(|(place, column)| format!("{column} = ?{place}"))
             .collect();
         format!(
-            "UPDATE steps SET {} WHERE id = ?1 AND session_id = ?2 AND finished_at IS NULL \
-             RETURNING sequence",
+            "UPDATE steps SET {} WHERE id = ?1 AND session_id = ?2 AND finished_at IS NULL",
             ends.join(", ")
         )
     });
@@ -360,14 +373,17 @@ fn finish(
     statement.raw_bind_parameter(1, outcome.id.0)?;
     statement.raw_bind_parameter(2, session_id.0)?;
     bind_end(&mut statement, 3, outcome)?;
-    let sequence = sequence_of(statement)?;
-    if let Some(sequence) = sequence {
-        tell_completed(change, session_id, outcome, sequence)?;
+    if statement.raw_execute()? == 0 {
+        return Ok(None);
     }
-    Ok(sequence)
+    let sequence = change
+        .statement("SELECT sequence FROM steps WHERE id = ?1")?
+        .query_row([outcome.id.0], |row| row.get(0))?;
+    tell_completed(change, session_id, outcome, sequence)?;
+    Ok(Some(sequence))
 }
 
-/// Records a step that was not recorded as accepted, together with its end, in one statement.
+/// Records a step that was not recorded as accepted, together with its end.
 /// `None`: it was, or its session is gone.
 fn insert_ended(
     change: &Change<'_>,
@@ -378,27 +394,29 @@ fn insert_ended(
         let places: Vec<_> = (8..).zip(END).map(|(n, _)| format!("?{n}")).collect();
         format!(
             "INSERT INTO steps (session_id, sequence, id, code, stdin, timeout_ms, created_at, {}) \
-             SELECT id, {SEQUENCE}, ?3, ?4, ?5, ?6, ?7, {} FROM sessions WHERE id = ?1 \
-             ON CONFLICT (id) DO NOTHING RETURNING sequence",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, {}) ON CONFLICT (id) DO NOTHING",
             END.join(", "),
             places.join(", ")
         )
     });
+    let Some((sequence, _)) = place(change, new.session_id, new.sequence)? else {
+        return Ok(None);
+    };
     let mut statement = change.statement(&SQL)?;
     statement.raw_bind_parameter(1, new.session_id.0)?;
-    statement.raw_bind_parameter(2, new.sequence)?;
+    statement.raw_bind_parameter(2, sequence)?;
     statement.raw_bind_parameter(3, new.id.0)?;
     statement.raw_bind_parameter(4, &new.code)?;
     statement.raw_bind_parameter(5, &new.stdin)?;
     statement.raw_bind_parameter(6, new.timeout_ms.map(u64::cast_signed))?;
     statement.raw_bind_parameter(7, new.created_at.as_micros())?;
     bind_end(&mut statement, 8, outcome)?;
-    let sequence = sequence_of(statement)?;
-    if let Some(sequence) = sequence {
-        tell_accepted(change, new.session_id, new.id, sequence)?;
-        tell_completed(change, new.session_id, outcome, sequence)?;
+    if statement.raw_execute()? == 0 {
+        return Ok(None);
     }
-    Ok(sequence)
+    tell_accepted(change, new.session_id, new.id, sequence)?;
+    tell_completed(change, new.session_id, outcome, sequence)?;
+    Ok(Some(sequence))
 }
 
 fn tell_accepted(

@@ -143,9 +143,9 @@ pub(super) fn key_of(headers: &HeaderMap) -> Option<&str> {
     Some(key.map_or(value, |_| &value[7..]).trim())
 }
 
-/// Refuses requests that a web page elsewhere made a browser send: a `Host` that is not this
+/// Why a request is refused that a web page elsewhere made a browser send: a `Host` that is not this
 /// server's (DNS rebinding), or an `Origin` that is not (cross-site request).
-pub(super) async fn check_origin(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) fn foreign(app: &App, request: &Request) -> Option<Problem> {
     let headers = request.headers();
     let host = host_of(headers, request.uri());
     let refused = match (host, origin_of(headers)) {
@@ -157,10 +157,5 @@ pub(super) async fn check_origin(State(app): State<App>, request: Request, next:
             .then(|| format!("pages from {origin:?} may not use this server (allowed_hosts)")),
         (Some(_), None) => None,
     };
-    match refused {
-        Some(message) => {
-            ApiError(Problem::new(ProblemCode::ForbiddenOrigin, message)).into_response()
-        }
-        None => next.run(request).await,
-    }
+    refused.map(|message| Problem::new(ProblemCode::ForbiddenOrigin, message))
 }

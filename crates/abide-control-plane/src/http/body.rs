@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use abide_model::{FieldError, JsonObject, Problem, ProblemCode};
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::StatusCode;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -22,8 +22,9 @@ pub(super) struct Whole(pub(super) Bytes);
 impl FromRequest<App> for Whole {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+    async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
         let limit = app.config.max_body_bytes;
+        DefaultBodyLimit::max(limit).apply(&mut request);
         let read = Bytes::from_request(request, app).await;
         read.map(Self).map_err(|rejection| {
             let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;

@@ -3,7 +3,7 @@
 use abide_model::{Problem, ProblemCode};
 use abide_session_agent::http::error::problem_response;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
@@ -35,8 +35,9 @@ impl IntoResponse for ApiError {
 impl FromRequest<App> for Whole {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+    async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
         let limit = app.plane.config.max_body_bytes;
+        DefaultBodyLimit::max(limit).apply(&mut request);
         let read = Bytes::from_request(request, app).await;
         read.map(Self).map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {

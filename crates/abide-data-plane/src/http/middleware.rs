@@ -1,7 +1,7 @@
 //! What happens to every request.
 
 use abide_model::{Problem, ProblemCode};
-use abide_session_agent::http::error::{problem_response, with_request_id};
+use abide_session_agent::http::error::{catch_panic, problem_response, with_request_id};
 use abide_session_agent::http::origin::{host_name, host_of, is_address, is_ours, origin_of};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
@@ -13,7 +13,8 @@ use tracing::Instrument as _;
 use super::App;
 use crate::trace::{REQUEST_ID_HEADER, TraceContext};
 
-/// Names the request and its part of the trace, logs it and counts it.
+/// Names the request and its part of the trace, logs it and counts it. Answers in place of handlers
+/// that panic, and requests of a web page elsewhere.
 pub(super) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let trace = TraceContext::of_headers(request.headers());
     let method = request.method().clone();
@@ -27,7 +28,14 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     let begun = Instant::now();
     let id = trace.request_id.clone();
     request.extensions_mut().insert(trace);
-    let answer = next.run(request).instrument(span.clone());
+    let refusal = foreign(&app, &request);
+    let answer = async {
+        match refusal {
+            Some(problem) => problem_response(problem),
+            None => next.run(request).await,
+        }
+    };
+    let answer = catch_panic(answer).instrument(span.clone());
     let mut response = with_request_id(id.clone(), answer).await;
     let elapsed = begun.elapsed().as_secs_f64();
     let status = response.status().as_u16();
@@ -61,9 +69,9 @@ pub(super) async fn require_identity(
     }
 }
 
-/// Refuses what a web page made a browser send. Where nobody is asked who they are, the `Host` has
-/// to be this machine's as well: a name that somebody else owns may point here.
-pub(super) async fn check_origin(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Why a request is refused that a web page made a browser send. Where nobody is asked who they are,
+/// the `Host` has to be this machine's as well: a name that somebody else owns may point here.
+fn foreign(app: &App, request: &Request) -> Option<Problem> {
     let allowed = &app.allowed_hosts;
     let host = host_of(request.headers(), request.uri()).map(host_name);
     let ours = |name: &str| is_ours(name, allowed) || is_address(name);
@@ -77,8 +85,5 @@ pub(super) async fn check_origin(State(app): State<App>, request: Request, next:
         )),
         _ => None,
     };
-    match refused {
-        Some(message) => problem_response(Problem::new(ProblemCode::ForbiddenOrigin, message)),
-        None => next.run(request).await,
-    }
+    refused.map(|message| Problem::new(ProblemCode::ForbiddenOrigin, message))
 }

@@ -154,24 +154,37 @@ async fn accepted(mut items: StepItems) -> Result<StepItems, ApiError> {
 
 /// Frames as they came. What ends within the same moment goes out whole.
 async fn frames_response(items: StepItems) -> Result<Response, ApiError> {
-    let items = accepted(items).await?;
-    let lines = futures_util::stream::unfold(items, |mut items| async {
-        let line = match items.recv().await? {
-            StepItem::Line(line) | StepItem::Ended(line) => line.raw,
-            StepItem::Accepted => Bytes::new(),
-            // The stream breaks off, and the caller asks by the step's id.
-            StepItem::Failed(problem) => {
-                return Some((Err(std::io::Error::other(problem.message)), items));
-            }
-        };
-        Some((Ok(line), items))
-    });
+    let mut items = accepted(items).await?;
+    let (mut there, mut is_whole) = (Vec::new(), false);
+    while !is_whole && let Ok(item) = items.try_recv() {
+        is_whole = matches!(item, StepItem::Ended(_));
+        there.push(frame_of(item));
+    }
+    let body = if is_whole {
+        // Nothing failed, or it would not have ended.
+        let lines: Vec<_> = there.into_iter().flatten().collect();
+        Body::from(lines.concat())
+    } else {
+        let later = futures_util::stream::unfold(items, |mut items| async {
+            Some((frame_of(items.recv().await?), items))
+        });
+        Body::from_stream(futures_util::stream::iter(there).chain(later))
+    };
     let headers = [
         (header::CONTENT_TYPE, STEP_FRAMES),
         (header::CACHE_CONTROL, "no-cache"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    Ok((headers, body).into_response())
+}
+
+/// A frame as it came. An error breaks the stream off, and the caller asks by the step's id.
+fn frame_of(item: StepItem) -> std::io::Result<Bytes> {
+    match item {
+        StepItem::Line(line) | StepItem::Ended(line) => Ok(line.raw),
+        StepItem::Accepted => Ok(Bytes::new()),
+        StepItem::Failed(problem) => Err(std::io::Error::other(problem.message)),
+    }
 }
 
 /// Server-sent events: `started`, `stdout`, `stderr`, `gap`, `result`, `completed`; `error` in place

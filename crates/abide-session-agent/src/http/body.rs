@@ -3,7 +3,7 @@
 
 use abide_model::{Problem, ProblemCode, RegisterSession, RunStep, SESSION_TOKEN_HEADER};
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
@@ -21,8 +21,9 @@ pub(super) struct Whole(pub(super) Bytes);
 impl FromRequest<App> for Whole {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+    async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
         let limit = app.config.max_body_bytes;
+        DefaultBodyLimit::max(limit).apply(&mut request);
         let read = Bytes::from_request(request, app).await;
         read.map(Self).map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {

@@ -2,9 +2,7 @@
 
 use abide_model::{Problem, ProblemCode};
 use axum::body::Body;
-use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 
@@ -70,12 +68,10 @@ pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {
     ApiError(Problem::new(ProblemCode::MethodNotAllowed, message))
 }
 
-/// A panic in a handler is a bug of ours: 500 for this request, and the server goes on.
-pub async fn catch_panic(request: Request, next: Next) -> Response {
-    match std::panic::AssertUnwindSafe(next.run(request))
-        .catch_unwind()
-        .await
-    {
+/// A panic while a request is answered is a bug of ours: 500 for this request, and the server goes
+/// on.
+pub async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
+    match std::panic::AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(_) => problem_response(Problem::new(
             ProblemCode::Internal,

@@ -8,14 +8,15 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::App;
-use super::error::{problem_response, with_request_id};
+use super::error::{catch_panic, problem_response, with_request_id};
 use super::origin::{host_name, host_of, is_address, is_ours, origin_of};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const BOOT_ID: HeaderName = HeaderName::from_static(BOOT_ID_HEADER);
 
-/// Says in every answer which agent gave it, and to which request; counts it.
-pub(super) async fn identify(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Says in every answer which agent gave it, and to which request; counts it. Answers in place of
+/// handlers that panic, and requests of a web page elsewhere.
+pub(super) async fn receive(State(app): State<App>, request: Request, next: Next) -> Response {
     let sent = text(request.headers(), &REQUEST_ID)
         .filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()));
     let id = sent.map_or_else(
@@ -26,7 +27,14 @@ pub(super) async fn identify(State(app): State<App>, request: Request, next: Nex
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let begun = Instant::now();
-    let mut response = with_request_id(id, next.run(request)).await;
+    let refusal = foreign(&app, &request);
+    let answer = catch_panic(async {
+        match refusal {
+            Some(problem) => problem_response(problem),
+            None => next.run(request).await,
+        }
+    });
+    let mut response = with_request_id(id, answer).await;
     app.host.metrics.requests.answered(
         route.as_ref().map_or("(none)", MatchedPath::as_str),
         method.as_str(),
@@ -64,9 +72,9 @@ pub(super) async fn check_boot_id(
     }
 }
 
-/// Refuses what a web page made a browser send. Where no token is asked for, the `Host` has to be
-/// this machine's as well: a name that somebody else owns may point here.
-pub(super) async fn check_origin(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Why a request is refused that a web page made a browser send. Where no token is asked for, the
+/// `Host` has to be this machine's as well: a name that somebody else owns may point here.
+fn foreign(app: &App, request: &Request) -> Option<Problem> {
     let allowed = &app.config.allowed_hosts;
     let host = host_of(request.headers(), request.uri()).map(host_name);
     let ours = |name: &str| is_ours(name, allowed) || is_address(name);
@@ -82,10 +90,7 @@ pub(super) async fn check_origin(State(app): State<App>, request: Request, next:
         }
         _ => None,
     };
-    match refused {
-        Some(message) => problem_response(Problem::new(ProblemCode::ForbiddenOrigin, message)),
-        None => next.run(request).await,
-    }
+    refused.map(|message| Problem::new(ProblemCode::ForbiddenOrigin, message))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -1,7 +1,5 @@
 //! One step as it happens: as frames for the plane above, or as server-sent events.
 
-use std::time::Duration;
-
 use abide_model::{STEP_FRAMES, StepFrame, StepOutcome};
 use axum::body::{Body, Bytes};
 use axum::http::header;
@@ -9,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{Stream, StreamExt as _};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
@@ -19,9 +18,7 @@ use crate::host::{HostedStep, StepState};
 use crate::output::{OutputChunk, OutputReader};
 use crate::worker::Phase;
 
-/// A step that ends within this is answered whole, which spares both sides the pieces.
-const GATHER: Duration = Duration::from_millis(2);
-/// And no more than this.
+/// How much of an answer is held back to go out whole.
 const GATHER_BYTES: usize = 64 * 1024;
 
 /// In which form a step is told.
@@ -49,7 +46,10 @@ pub(super) async fn answer(app: &App, session: String, step: HostedStep, form: F
     let telling = telling(app.clone(), session, step, form);
     match form {
         Form::Events => sse::response(telling, stopping),
-        Form::Frames { .. } => frames_response(telling, stopping).await,
+        Form::Frames { .. } => {
+            let late = app.gathering.begin(&app.tasks);
+            frames_response(telling, late, stopping).await
+        }
     }
 }
 
@@ -76,16 +76,19 @@ fn frames_head(body: Body) -> Response {
 
 async fn frames_response(
     frames: impl Stream<Item = Bytes> + Send + 'static,
+    mut late: oneshot::Receiver<()>,
     stopping: CancellationToken,
 ) -> Response {
     let mut frames = Box::pin(frames.take_until(stopping.cancelled_owned()));
     let mut gathered = Vec::new();
-    let deadline = tokio::time::Instant::now() + GATHER;
     while gathered.len() < GATHER_BYTES {
-        match tokio::time::timeout_at(deadline, frames.next()).await {
-            Ok(Some(frame)) => gathered.extend_from_slice(&frame),
-            Ok(None) => return frames_head(Body::from(gathered)),
-            Err(_) => break,
+        tokio::select! {
+            biased;
+            frame = frames.next() => match frame {
+                Some(frame) => gathered.extend_from_slice(&frame),
+                None => return frames_head(Body::from(gathered)),
+            },
+            _ = &mut late => break,
         }
     }
     let first = (!gathered.is_empty()).then(|| Bytes::from(gathered));
