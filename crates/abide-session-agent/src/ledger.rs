@@ -126,6 +126,17 @@ impl Ledger {
         remove_dir(&self.dir);
     }
 
+    /// Tells the plane above how a worker ended.
+    pub(crate) fn tell(&self, worker_id: WorkerId, kind: WorkerKind, exit: Exit) {
+        self.exits.push(WorkerExit {
+            sequence: 0,
+            session_id: self.label.clone(),
+            worker_id,
+            kind,
+            exit,
+        });
+    }
+
     /// Notes how a worker ended; what it was, if that is news.
     fn ended(&self, worker: WorkerId, exit: &Exit) -> std::io::Result<Option<WorkerKind>> {
         let kind = self.with_record(|record| {
@@ -203,13 +214,7 @@ impl Recorder for Ledger {
             }
             // An interpreter that was ended was ended by whoever would hear of it.
             if !is_interpreter || crashed {
-                self.exits.push(WorkerExit {
-                    sequence: 0,
-                    session_id: self.label.clone(),
-                    worker_id: worker,
-                    kind,
-                    exit,
-                });
+                self.tell(worker, kind, exit);
             }
         }
         Box::pin(std::future::ready(recorded.map(drop).map_err(failed)))

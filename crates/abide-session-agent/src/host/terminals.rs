@@ -152,6 +152,10 @@ impl SessionHost {
     /// Takes over the session's terminals of before this start.
     pub(super) async fn adopt_terminals(&self, session: SessionId, ledger: &Arc<Ledger>) {
         for terminal in ledger.record().terminals {
+            if let Some((exit, _)) = &terminal.ended {
+                // The plane above may not have heard of it.
+                ledger.tell(terminal.id, WorkerKind::Terminal, exit.clone());
+            }
             let recorder: Arc<dyn Recorder> = Arc::clone(ledger) as _;
             let policy = terminal.spec.size_policy.unwrap_or_default();
             let adopted =
