@@ -6,7 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use abide_model::{Exit, FromTerminal, TerminalFrame, ToTerminal, ViewerRole};
+use abide_model::{
+    AttachmentError, Exit, FromTerminal, Presence, SizePolicy, TerminalFrame, ToTerminal,
+    ViewerRole,
+};
 use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
@@ -84,6 +87,20 @@ pub enum Shown {
     },
     /// The program that was started has ended; what it left running may write on.
     Exited(Exit),
+    /// Who is attached, now that this has changed.
+    Viewers {
+        /// Whose window the terminal is as large as.
+        size_policy: SizePolicy,
+        /// In the order in which they came.
+        viewers: Vec<Presence>,
+    },
+    /// What was said was in vain.
+    Refused {
+        /// What is the matter.
+        code: AttachmentError,
+        /// A sentence for people.
+        message: String,
+    },
 }
 
 impl Attach {
@@ -147,6 +164,11 @@ impl Attachment {
             };
             self.queue(Message::Binary(frame.encode().into()));
         }
+    }
+
+    /// Says who the viewer is, or what it wants to be otherwise.
+    pub fn introduce(&mut self, hello: &ToTerminal) {
+        self.say(hello);
     }
 
     /// Tells the size of the viewer's window.
@@ -257,6 +279,19 @@ impl Attachment {
             }
             FromTerminal::Resize { cols, rows } => Some(Shown::Resized { cols, rows }),
             FromTerminal::Exit { exit } => Some(Shown::Exited(exit)),
+            FromTerminal::Viewers {
+                size_policy,
+                viewers,
+            } => Some(Shown::Viewers {
+                size_policy,
+                viewers,
+            }),
+            // It is about to close, which is what matters.
+            FromTerminal::Error {
+                code: AttachmentError::ShuttingDown,
+                ..
+            } => None,
+            FromTerminal::Error { code, message } => Some(Shown::Refused { code, message }),
         })
     }
 
@@ -282,9 +317,6 @@ impl Attachment {
     fn closed(&self, frame: Option<&CloseFrame>) -> Result<Option<Shown>, Error> {
         match frame.map(|frame| frame.code) {
             Some(CloseCode::Normal) => Ok(None),
-            Some(CloseCode::Policy) => Err(Error::Protocol {
-                what: "one who only looks has typed",
-            }),
             Some(CloseCode::Invalid) => Err(Error::Protocol {
                 what: "the server did not understand a message",
             }),

@@ -10,6 +10,7 @@
 mod api;
 mod attachment;
 mod client;
+mod download;
 mod error;
 mod events;
 mod output;
@@ -21,6 +22,7 @@ mod step_stream;
 pub use api::{EventQuery, ListSessions, SessionPage, ShutdownWorkers};
 pub use attachment::{Attach, Attachment, Shown};
 pub use client::Client;
+pub use download::Download;
 pub use error::Error;
 pub use events::EventStream;
 pub use output::{Output, OutputFrom, OutputStream};

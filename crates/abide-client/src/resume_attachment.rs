@@ -12,7 +12,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use abide_model::{ProblemCode, SessionId, WorkerId};
+use abide_model::{ProblemCode, SessionId, ToTerminal, WorkerId};
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
@@ -39,6 +39,8 @@ pub struct ResumableAttachment {
     session: SessionId,
     worker: WorkerId,
     attach: Attach,
+    /// Said whenever it is attached.
+    hello: Option<ToTerminal>,
     policy: ResumePolicy,
     locate: Locate,
     state: State,
@@ -67,6 +69,7 @@ impl ResumableAttachment {
             session,
             worker,
             attach,
+            hello: None,
             policy,
             locate,
             known: false,
@@ -74,6 +77,13 @@ impl ResumableAttachment {
             away_since: None,
             wait: policy.first_wait,
         }
+    }
+
+    /// Has the viewer say this whenever it is attached.
+    #[must_use]
+    pub fn introduced(mut self, hello: ToTerminal) -> Self {
+        self.hello = Some(hello);
+        self
     }
 
     /// The client in use, which changes when the server came back elsewhere.
@@ -143,6 +153,9 @@ impl ResumableAttachment {
                 State::Attached(attachment) => return attachment.next().await,
                 State::Connecting(attaching) => {
                     let mut attachment = attaching.as_mut().await?;
+                    if let Some(hello) = &self.hello {
+                        attachment.introduce(hello);
+                    }
                     attachment.input(&std::mem::take(&mut self.typed));
                     self.state = State::Attached(Box::new(attachment));
                 }

@@ -1,6 +1,6 @@
 //! Prometheus metrics. Label sets are closed, so their number cannot run away.
 
-use abide_model::{Runtime, StepOutcome};
+use abide_model::{Runtime, SnapshotReason, StepOutcome, TerminalCounts};
 use abide_session_agent::metrics::{
     ByRuntime, Catalogue, MetricNames, RequestMetrics, StepMetrics, set,
 };
@@ -37,12 +37,35 @@ pub const METRIC_NAMES: MetricNames = &[
     ("abide_warm_interpreters", "Idle interpreters, by runtime"),
     ("abide_running_steps", "Interpreters at work"),
     ("abide_queued_steps", "Steps that wait behind others"),
+    (
+        "abide_terminals",
+        "Terminals that can be looked at, by whether their programs live",
+    ),
+    ("abide_terminal_viewers", "Attachments to terminals"),
+    (
+        "abide_terminal_sent_bytes_total",
+        "Bytes of output and snapshots that were sent to viewers",
+    ),
+    (
+        "abide_terminal_snapshots_total",
+        "Snapshots that were sent to viewers, by reason",
+    ),
     ("abide_event_sequence", "Sequence number of the last event"),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StreamLabel {
     stream: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 /// What changes from moment to moment; read when somebody asks.
@@ -54,6 +77,7 @@ pub(crate) struct Gauges {
     pub(crate) warm_node: usize,
     pub(crate) running_steps: usize,
     pub(crate) queued_steps: usize,
+    pub(crate) terminals: TerminalCounts,
     pub(crate) event_sequence: i64,
 }
 
@@ -69,6 +93,10 @@ pub(crate) struct Metrics {
     warm: ByRuntime,
     running: Gauge,
     queued: Gauge,
+    terminals: Family<StateLabel, Gauge>,
+    viewers: Gauge,
+    sent: Counter,
+    snapshots: Family<ReasonLabel, Counter>,
     sequence: Gauge,
 }
 
@@ -77,6 +105,12 @@ impl Metrics {
         let mut catalogue = Catalogue::new("abide", METRIC_NAMES);
         let output = Family::default();
         catalogue.add_in(Unit::Bytes, "step_output", output.clone());
+        let terminals = Family::default();
+        catalogue.add("terminals", terminals.clone());
+        let sent = Counter::default();
+        catalogue.add_in(Unit::Bytes, "terminal_sent", sent.clone());
+        let snapshots = Family::default();
+        catalogue.add("terminal_snapshots", snapshots.clone());
         let mut gauge = |name| {
             let gauge = Gauge::default();
             catalogue.add(name, gauge.clone());
@@ -84,6 +118,10 @@ impl Metrics {
         };
         Self {
             output,
+            terminals,
+            sent,
+            snapshots,
+            viewers: gauge("terminal_viewers"),
             sessions: gauge("sessions"),
             interpreters: gauge("interpreters"),
             running: gauge("running_steps"),
@@ -105,6 +143,17 @@ impl Metrics {
         }
     }
 
+    /// A viewer of a terminal was sent so many bytes.
+    pub(crate) fn viewer_was_sent(&self, bytes: usize) {
+        self.sent.inc_by(bytes as u64);
+    }
+
+    /// A viewer of a terminal was sent a snapshot.
+    pub(crate) fn viewer_was_sent_a_snapshot(&self, reason: SnapshotReason) {
+        let reason = reason.as_str();
+        self.snapshots.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
     /// Prometheus text (OpenMetrics), with `gauges` as they are now.
     pub(crate) fn text(&self, gauges: Gauges) -> String {
         self.sessions
@@ -114,6 +163,17 @@ impl Metrics {
         self.warm.set(Runtime::Node, gauges.warm_node);
         set(&self.running, gauges.running_steps);
         set(&self.queued, gauges.queued_steps);
+        let TerminalCounts {
+            live,
+            ended,
+            viewers,
+        } = gauges.terminals;
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (state, terminals) in [("live", live), ("ended", ended)] {
+            let gauge = self.terminals.get_or_create(&StateLabel { state });
+            gauge.set(count(terminals));
+        }
+        self.viewers.set(count(viewers));
         self.sequence.set(gauges.event_sequence);
         self.catalogue.text()
     }
@@ -128,6 +188,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.requests.answered("/sessions", "GET", 200, 0.001);
         metrics.step_ended(&StepOutcome::lost(abide_model::StepId::new(), ""));
+        metrics.viewer_was_sent_a_snapshot(SnapshotReason::Slow);
         let text = metrics.text(Gauges::default());
         let families: Vec<_> = text
             .lines()

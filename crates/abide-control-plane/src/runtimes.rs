@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use abide_model::{
     Exit, NewStep, Problem, ProblemCode, Session, SessionId, StepId, TerminalSpec, Timestamp,
-    WorkerId, Workspace,
+    Worker, WorkerId, Workspace,
 };
 use abide_session_agent::{
     Acceptance, AgentCounts, OutputReader, Refusal, RunHandle, StreamFilter, TerminalHandle,
@@ -146,6 +146,12 @@ pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
 
     /// A terminal of this host, whether its program lives or has ended.
     fn terminal(&self, worker: WorkerId) -> Option<TerminalHandle>;
+
+    /// A terminal that ended before this process started, if what it left can still be looked at.
+    fn reopen_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Option<TerminalHandle>>;
+
+    /// Ends a terminal's whole process tree; what it left can still be looked at.
+    fn stop_terminal(&self, worker: WorkerId) -> Answer<'_, ()>;
 
     /// Ends a terminal's whole process tree, and removes what it left on disk.
     fn end_terminal(&self, worker: WorkerId) -> Answer<'_, ()>;

@@ -30,6 +30,8 @@ crate::closed_set! {
         StepCompleted = "step.completed",
         /// A session was given a worker. Payload: `worker_id`, `kind`, `runtime`, `generation`.
         WorkerStarted = "worker.started",
+        /// A terminal was renamed or its size policy changed. Payload: `worker_id`, `updates`.
+        WorkerUpdated = "worker.updated",
         /// A worker's process ended. Payload: `worker_id`, `exit`.
         WorkerExited = "worker.exited",
     }

@@ -5,6 +5,7 @@
 //! them, the client parses them.
 
 mod agent;
+mod asciicast;
 mod bytes;
 mod event;
 mod ids;
@@ -22,6 +23,7 @@ mod timestamp;
 mod worker;
 
 pub use agent::{Agent, AgentChanges, AgentStatus, NewAgent};
+pub use asciicast::{CastError, CastEvent, CastFormat, CastHeader, CastReader, CastWriter};
 pub use event::{Event, EventKind, NewEvent};
 pub use ids::{AgentId, EventId, InvalidId, JobId, SessionId, StepId, WorkerId, new_uuid};
 pub use job::{Job, JobEnd, JobStatus};
@@ -34,7 +36,7 @@ pub use plane::{
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use run::{Run, RunStatus};
 pub use runtime::{Runtime, UnknownRuntime};
-pub use server::{ServerStatus, WarmCounts};
+pub use server::{ServerStatus, TerminalCounts, WarmCounts};
 pub use session::{
     CreateSession, NewSession, RuntimeBackend, Session, SessionChanges, SessionFilter,
     SessionStatus, UpdateSession, Workspace, WorkspaceKind,
@@ -44,8 +46,9 @@ pub use step::{
     StepStatus, SubmitStep, VIEW_HEAD_BYTES, VIEW_TAIL_BYTES,
 };
 pub use terminal::{
-    ACK_WINDOW, FromTerminal, TERMINAL_FRAME_HEAD, TerminalFrame, TerminalSpec, TerminalState,
-    ToTerminal,
+    ACK_WINDOW, AttachmentError, FromTerminal, MAX_VIEWER_NAME, Presence, ScreenState,
+    SnapshotReason, TERMINAL_FRAME_HEAD, TerminalChanges, TerminalFrame, TerminalSpec,
+    TerminalState, ToTerminal,
 };
 pub use timestamp::Timestamp;
 pub use worker::{Exit, NewWorker, SizePolicy, ViewerRole, Worker, WorkerKind, WorkerState};

@@ -32,6 +32,20 @@ pub struct ServerStatus {
     pub queued_steps: u64,
     /// Idle interpreters.
     pub warm: WarmCounts,
+    /// Terminals, and who looks at them.
+    #[serde(default)]
+    pub terminals: TerminalCounts,
+}
+
+/// Terminals of this server's own session agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TerminalCounts {
+    /// Those whose programs live.
+    pub live: u64,
+    /// Those whose programs have ended and that can still be looked at.
+    pub ended: u64,
+    /// Attachments to all of them.
+    pub viewers: u64,
 }
 
 /// Idle interpreters by language.

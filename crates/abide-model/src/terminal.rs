@@ -8,18 +8,25 @@
 //!
 //! ```text
 //! server   attached
+//!          viewers                       who is attached; again with each change of that
 //!          snapshot, frame SNAPSHOT      unless it resumes: in place of everything seen so far
 //!          frame OUTPUT …  resize …      as it happens; a snapshot again for who was too slow
 //!          exit                          when the program that was started has ended
-//! client   frame INPUT, resize, ack      at any time
+//!          error                         what was said in vain; before the server closes, why
+//! client   hello                         who it is, if others are to know; what it wants to change
+//!          frame INPUT, resize, ack      at any time
 //! ```
 //!
 //! Who sends `ack` is never sent more than [`ACK_WINDOW`] bytes beyond the offset it named last.
+//! Frames are not compressed: `permessage-deflate` is never agreed to.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{Exit, SizePolicy, ViewerRole, Worker, WorkerId};
+
+/// Longest name of a viewer, in characters.
+pub const MAX_VIEWER_NAME: usize = 64;
 
 /// Bytes of output that are sent beyond the last acknowledged offset.
 pub const ACK_WINDOW: u64 = 512 * 1024;
@@ -47,14 +54,36 @@ pub struct TerminalSpec {
     /// Whose window it is as large as; `latest` if not given.
     #[serde(default)]
     pub size_policy: Option<SizePolicy>,
+    /// The terminal in whose place it was started. Set by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<WorkerId>,
 }
 
-/// A terminal as it stands.
+/// What is to be changed of a terminal; what is not given stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TerminalChanges {
+    /// What people call it; nothing any more if empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whose window it is as large as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_policy: Option<SizePolicy>,
+}
+
+/// A worker as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TerminalState {
     /// The worker.
     #[serde(flatten)]
     pub worker: Worker,
+    /// What a terminal has that can be looked at, and an interpreter has not.
+    #[serde(flatten)]
+    pub screen: Option<ScreenState>,
+}
+
+/// What can be told of a terminal without drawing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScreenState {
     /// Columns now.
     pub cols: u16,
     /// Rows now.
@@ -77,6 +106,9 @@ pub enum FromTerminal {
     Attached {
         /// The terminal.
         worker_id: WorkerId,
+        /// The viewer, as it stands among the `viewers`.
+        #[serde(default)]
+        viewer_id: u64,
         /// What the viewer may do.
         role: ViewerRole,
         /// Columns now.
@@ -84,8 +116,18 @@ pub enum FromTerminal {
         /// Rows now.
         rows: u16,
     },
+    /// Who is attached now. Of several changes in a row the last alone may be told.
+    Viewers {
+        /// Whose window the terminal is as large as.
+        size_policy: SizePolicy,
+        /// In the order in which they came.
+        viewers: Vec<Presence>,
+    },
     /// A [`TerminalFrame::SNAPSHOT`] follows, drawn for this size.
     Snapshot {
+        /// Why it comes.
+        #[serde(default)]
+        reason: SnapshotReason,
         /// Output offset of what comes after it.
         offset: u64,
         /// Columns.
@@ -105,12 +147,87 @@ pub enum FromTerminal {
         /// How.
         exit: Exit,
     },
+    /// What the viewer said was in vain; or, right before the server closes, why it does.
+    Error {
+        /// What is the matter.
+        code: AttachmentError,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+/// One who is attached to a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Presence {
+    /// Counts those who came, from 0.
+    pub id: u64,
+    /// What it wants to be called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it may do.
+    pub role: ViewerRole,
+    /// Columns of its window, once it has said.
+    pub cols: Option<u16>,
+    /// Rows of its window, once it has said.
+    pub rows: Option<u16>,
+    /// The terminal has its size from this viewer's window.
+    pub drives_size: bool,
+}
+
+crate::closed_set! {
+    /// Why a viewer is given a snapshot.
+    SnapshotReason {
+        /// It has just come.
+        Attach = "attach",
+        /// It was too slow, and is moved forward to the present.
+        Slow = "slow",
+        /// What it would have seen next has left the journal.
+        Expired = "expired",
+    }
+}
+
+#[expect(
+    clippy::derivable_impls,
+    reason = "a closed set's members take no attribute"
+)]
+impl Default for SnapshotReason {
+    fn default() -> Self {
+        Self::Attach
+    }
+}
+
+crate::closed_set! {
+    /// What is the matter with an attachment.
+    AttachmentError {
+        /// Only those who drive can do that; the viewer stays.
+        NotDriving = "not_driving",
+        /// A value cannot be; the viewer stays, and nothing was changed.
+        InvalidInput = "invalid_input",
+        /// The change could not be recorded; the viewer stays.
+        NotChanged = "not_changed",
+        /// Not a message of an attachment; the server closes.
+        InvalidMessage = "invalid_message",
+        /// The server is stopping, and closes; the terminal goes on.
+        ShuttingDown = "shutting_down",
+    }
 }
 
 /// What a viewer says over an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToTerminal {
+    /// Who it is, and what it wants to be otherwise than it was; what is not given stays.
+    Hello {
+        /// What the other viewers see it called, [`MAX_VIEWER_NAME`] characters at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// What it may do from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<ViewerRole>,
+        /// Whose window the terminal is as large as from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size_policy: Option<SizePolicy>,
+    },
     /// Its window has this size.
     Resize {
         /// Columns.
@@ -187,6 +304,14 @@ mod tests {
     fn messages_are_spelled_like_this() {
         let said = ToTerminal::Ack { offset: 7 };
         let text = r#"{"type":"ack","offset":7}"#;
+        assert_eq!(serde_json::to_string(&said).unwrap(), text);
+        assert_eq!(serde_json::from_str::<ToTerminal>(text).unwrap(), said);
+        let said = ToTerminal::Hello {
+            name: Some("ada".to_owned()),
+            role: Some(ViewerRole::View),
+            size_policy: None,
+        };
+        let text = r#"{"type":"hello","name":"ada","role":"view"}"#;
         assert_eq!(serde_json::to_string(&said).unwrap(), text);
         assert_eq!(serde_json::from_str::<ToTerminal>(text).unwrap(), said);
         let said = FromTerminal::Resize { cols: 80, rows: 24 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use abide_interpreter::ToHarness;
 use abide_keeper::{ConnectError, JournalReader, KeeperClient, journal_path};
-use abide_model::{NewStep, Runtime, SessionId, WorkerId};
+use abide_model::{NewStep, Runtime, SessionId, TerminalCounts, WorkerId};
 use parking_lot::Mutex;
 use tracing::warn;
 
@@ -290,6 +290,7 @@ impl SessionAgent {
             queued_steps: unfinished - running,
             warm_python: self.python.idle(),
             warm_node: self.node.idle(),
+            terminals: self.terminal_counts(),
         }
     }
 }
@@ -307,6 +308,8 @@ pub struct AgentCounts {
     pub warm_python: usize,
     /// Idle Node interpreters.
     pub warm_node: usize,
+    /// Terminals, and who looks at them.
+    pub terminals: TerminalCounts,
 }
 
 /// A worker that no session has: an idle one of an earlier start, or one whose assignment was

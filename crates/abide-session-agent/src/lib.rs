@@ -43,6 +43,7 @@ pub use pool::{IdleInterpreter, LaunchFailed};
 pub use recorder::{RecordFailed, Recorder, Recording};
 pub use tasks::Tasks;
 pub use terminal::{
-    NewTerminal, Snapshot, TerminalGone, TerminalHandle, View, Viewer, Visit, described,
+    Attendance, Happened, Introduction, NewTerminal, Snapshot, TerminalGone, TerminalHandle,
+    TerminalRecording, View, Viewer, Visit, described,
 };
 pub use worker::{Acceptance, Ended, LEFT_NOTHING, Peek, Phase, Refusal, RunHandle, WorkerHandle};

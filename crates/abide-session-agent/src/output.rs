@@ -28,7 +28,9 @@ impl StreamFilter {
         match tag {
             Tag::Stdout => self.wants_stderr(false),
             Tag::Stderr => self.wants_stderr(true),
-            Tag::Terminal | Tag::Control | Tag::Input | Tag::Lifecycle => false,
+            // A terminal has one stream.
+            Tag::Terminal => self == Self::All,
+            Tag::Control | Tag::Input | Tag::Lifecycle => false,
         }
     }
 

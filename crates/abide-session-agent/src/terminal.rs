@@ -8,30 +8,34 @@
 //! Nobody who looks can hold the program up; one who is too slow is moved forward to a snapshot. A
 //! snapshot and what follows it belong together: both are told by one place in the journal.
 
+mod keyframes;
+mod recording;
 mod screens;
 mod shell;
 mod size;
 mod task;
 mod viewer;
+mod viewers;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use abide_keeper::{JournalReader, KeeperClient, WindowSize};
 use abide_model::{Exit, SessionId, SizePolicy, ViewerRole, WorkerId};
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::recording::{Happened, TerminalRecording};
 use self::screens::Follower;
 pub(crate) use self::screens::Screens;
 pub(crate) use self::shell::shell;
-use self::size::Claim;
 pub use self::task::described;
 use self::task::{Command, TerminalTask};
 pub use self::viewer::{Snapshot, View, Viewer};
+use self::viewers::Viewers;
+pub use self::viewers::{Attendance, Introduction};
 use crate::link::Link;
+use crate::output::{JournalOutput, OutputReader, StreamFilter};
 use crate::recorder::Recorder;
 use crate::tasks::Tasks;
 
@@ -89,19 +93,7 @@ struct Shared {
     head: watch::Receiver<u64>,
     exit: watch::Sender<Option<Exit>>,
     inbox: mpsc::UnboundedSender<Command>,
-    policy: SizePolicy,
-    viewers: Mutex<Viewers>,
-}
-
-/// Who looks, in the order in which they came.
-#[derive(Debug, Default)]
-struct Viewers {
-    claims: BTreeMap<u64, Claim>,
-    next: u64,
-    /// Counts what viewers do.
-    clock: u64,
-    /// The size that was asked for last.
-    size: Option<WindowSize>,
+    viewers: Viewers,
 }
 
 /// Speaks to one terminal; cheap to clone.
@@ -142,9 +134,8 @@ pub(crate) fn start(
         follower: Arc::new(follower),
         head: announced,
         exit: watch::channel(None).0,
+        viewers: Viewers::new(setup.policy, inbox.clone()),
         inbox,
-        policy: setup.policy,
-        viewers: Mutex::default(),
     });
     let link = keeper.map(Link::new).transpose()?;
     let task = TerminalTask::new(
@@ -196,7 +187,12 @@ impl TerminalHandle {
 
     /// How many look at it.
     pub fn viewers(&self) -> usize {
-        self.shared.viewers.lock().claims.len()
+        self.shared.viewers.count()
+    }
+
+    /// Who looks at it, and whenever that changes.
+    pub fn attendance(&self) -> watch::Receiver<Arc<Attendance>> {
+        self.shared.viewers.attendance()
     }
 
     /// First output offset that is still there, and the one after the last byte.
@@ -205,13 +201,22 @@ impl TerminalHandle {
         (journal.earliest().output_offset, journal.output_end())
     }
 
+    /// What its programs wrote, from output offset `from` to `end`, or to what is there now, or on as
+    /// they write.
+    pub fn output(&self, from: u64, end: Option<u64>, follow: bool) -> OutputReader {
+        let (journal, head) = (Arc::clone(&self.shared.journal), self.shared.head.clone());
+        let filter = StreamFilter::All;
+        JournalOutput::new(journal, head, None, filter, from, end, follow).into()
+    }
+
+    /// Everything that the journal still has, with its times and changes of size.
+    pub fn recording(&self) -> TerminalRecording {
+        TerminalRecording::new(Arc::clone(&self.shared))
+    }
+
     /// Begins to look.
     pub fn attach(&self, visit: Visit) -> Viewer {
-        let id = self.shared.come(Claim {
-            role: visit.role,
-            size: visit.size,
-            active: 0,
-        });
+        let id = self.shared.viewers.come(visit.role, visit.size);
         Viewer::new(Arc::clone(&self.shared), id, &visit)
     }
 
@@ -228,12 +233,22 @@ impl TerminalHandle {
 
     /// Changes the window of one who looks, and the terminal's size if it has the say.
     pub fn resize(&self, viewer: u64, size: WindowSize) {
-        self.shared.claim(viewer, |claim| claim.size = Some(size));
+        self.shared.viewers.set_window(viewer, size);
     }
 
     /// One who looks did something: where the latest has the say, its size counts from now on.
     pub fn is_active(&self, viewer: u64) {
-        self.shared.claim(viewer, |_| {});
+        self.shared.viewers.is_active(viewer);
+    }
+
+    /// One who looks says who it is, or changes what it may do.
+    pub fn introduce(&self, viewer: u64, as_whom: Introduction) {
+        self.shared.viewers.introduce(viewer, as_whom);
+    }
+
+    /// Changes whose size it has when several look at it.
+    pub fn set_size_policy(&self, policy: SizePolicy) {
+        self.shared.viewers.set_policy(policy);
     }
 
     /// Gives the terminal a size, whoever looks at it.
@@ -256,45 +271,5 @@ impl TerminalHandle {
 
     fn send(&self, command: Command) -> Result<(), TerminalGone> {
         self.shared.inbox.send(command).map_err(|_| TerminalGone)
-    }
-}
-
-impl Shared {
-    fn come(&self, claim: Claim) -> u64 {
-        let mut viewers = self.viewers.lock();
-        let id = viewers.next;
-        viewers.next += 1;
-        viewers.clock += 1;
-        let active = viewers.clock;
-        viewers.claims.insert(id, Claim { active, ..claim });
-        self.settle_size(&mut viewers);
-        id
-    }
-
-    fn leave(&self, id: u64) {
-        let mut viewers = self.viewers.lock();
-        viewers.claims.remove(&id);
-        self.settle_size(&mut viewers);
-    }
-
-    fn claim(&self, id: u64, change: impl FnOnce(&mut Claim)) {
-        let mut viewers = self.viewers.lock();
-        viewers.clock += 1;
-        let active = viewers.clock;
-        if let Some(claim) = viewers.claims.get_mut(&id) {
-            claim.active = active;
-            change(claim);
-            self.settle_size(&mut viewers);
-        }
-    }
-
-    /// Asks for another size if whoever has the say wants one.
-    fn settle_size(&self, viewers: &mut Viewers) {
-        let wanted = size::wanted(self.policy, viewers.claims.values());
-        if let Some(size) = wanted.filter(|size| viewers.size != Some(*size)) {
-            viewers.size = Some(size);
-            // Gone with its size.
-            let _ = self.inbox.send(Command::Resize(size));
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! Workers.
 
 use abide_model::{
-    EventKind, Exit, NewWorker, Runtime, SessionId, SessionStatus, Worker, WorkerId, WorkerKind,
-    WorkerState,
+    EventKind, Exit, NewWorker, Runtime, SessionId, SessionStatus, TerminalChanges, Worker,
+    WorkerId, WorkerKind, WorkerState,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -73,6 +73,19 @@ impl Store {
         .await
     }
 
+    /// Renames a terminal, or changes its size policy. `None`: there is no such terminal. Event:
+    /// `worker.updated`, unless nothing changes.
+    pub async fn update_terminal(
+        &self,
+        id: WorkerId,
+        changes: TerminalChanges,
+    ) -> Result<Option<Worker>, StoreError> {
+        self.write("update a terminal", move |change| {
+            update_terminal(change, id, changes)
+        })
+        .await
+    }
+
     /// One worker.
     pub async fn worker(&self, id: WorkerId) -> Result<Option<Worker>, StoreError> {
         self.read("read a worker", |connection| find(connection, id))
@@ -116,6 +129,19 @@ impl Store {
             connection
                 .prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM workers WHERE state = 'running' \
+                     ORDER BY created_at, id"
+                ))?
+                .query_map([], worker)?
+                .collect()
+        })
+    }
+
+    /// Every terminal whose end is recorded, oldest first.
+    pub async fn ended_terminals(&self) -> Result<Vec<Worker>, StoreError> {
+        self.read("list ended terminals", |connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM workers WHERE state = 'exited' AND kind = 'terminal' \
                      ORDER BY created_at, id"
                 ))?
                 .query_map([], worker)?
@@ -192,6 +218,53 @@ fn assign(change: &Change<'_>, new: NewWorker) -> Result<Worker, Failure> {
         None,
     )?;
     Ok(worker)
+}
+
+fn update_terminal(
+    change: &Change<'_>,
+    id: WorkerId,
+    changes: TerminalChanges,
+) -> Result<Option<Worker>, Failure> {
+    let before = change
+        .statement(&format!("SELECT {COLUMNS} FROM workers WHERE id = ?1"))?
+        .query_row([id.0], worker)
+        .optional()?;
+    let Some(mut worker) = before else {
+        return Ok(None);
+    };
+    let Some(terminal) = &mut worker.terminal else {
+        return Ok(None);
+    };
+    let before = terminal.clone();
+    if let Some(name) = &changes.name {
+        terminal.name = Some(name.clone()).filter(|name| !name.is_empty());
+    }
+    terminal.size_policy = changes.size_policy.or(terminal.size_policy);
+    if *terminal == before {
+        return Ok(Some(worker));
+    }
+    change
+        .statement("UPDATE workers SET terminal = ?2 WHERE id = ?1")?
+        .execute(params![id.0, rows::json_text(Some(&*terminal))?])?;
+
+    #[derive(Serialize)]
+    struct Payload {
+        worker_id: WorkerId,
+        updates: TerminalChanges,
+    }
+    let payload = Payload {
+        worker_id: id,
+        updates: changes,
+    };
+    let about = Aggregate::Session(worker.session_id);
+    change.record(
+        EventKind::WorkerUpdated,
+        about,
+        change.now(),
+        &payload,
+        None,
+    )?;
+    Ok(Some(worker))
 }
 
 /// Records an end; the worker if it was running until now.

@@ -72,6 +72,9 @@ pub(crate) enum Command {
     Screen(commands::screen::ScreenArgs),
     Send(commands::send::SendArgs),
     Wait(commands::wait::WaitArgs),
+    Record(commands::record::RecordArgs),
+    Play(commands::play::PlayArgs),
+    Rename(commands::rename::RenameArgs),
     #[command(visible_alias = "list")]
     Ls(commands::ls::LsArgs),
     Show(commands::show::ShowArgs),

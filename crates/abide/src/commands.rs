@@ -16,6 +16,9 @@ pub(crate) mod key;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod openapi;
+pub(crate) mod play;
+pub(crate) mod record;
+pub(crate) mod rename;
 pub(crate) mod repl;
 pub(crate) mod restart;
 pub(crate) mod rm;
@@ -92,6 +95,8 @@ pub(crate) fn dispatch(command: Command, app: App<'_>) -> Result<ExitCode> {
         Command::Repl(args) => repl::run(app, &runtime()?, args).map(done),
         Command::Shell(args) => runtime()?.block_on(shell::run(app, args)),
         Command::Attach(args) => runtime()?.block_on(attach::run(app, args)),
+        Command::Record(args) => runtime()?.block_on(record::run(app, args)),
+        Command::Play(args) => runtime()?.block_on(play::run(args)),
         Command::Key(args) => key::run(app, args).map(done),
         Command::Config(command) => config::run(app, &command).map(done),
         Command::Completions(args) => completions::run(app, &args).map(done),
@@ -113,6 +118,7 @@ async fn dispatch_served(command: Command, app: App<'_>) -> Result {
         Command::Screen(args) => screen::run(app, args).await,
         Command::Send(args) => send::run(app, args).await,
         Command::Wait(args) => wait::run(app, args).await,
+        Command::Rename(args) => rename::run(app, args).await,
         Command::Ls(args) => ls::run(app, args).await,
         Command::Show(args) => show::run(app, args).await,
         Command::Rm(args) => rm::run(app, args).await,
@@ -131,6 +137,8 @@ async fn dispatch_served(command: Command, app: App<'_>) -> Result {
         | Command::Repl(_)
         | Command::Shell(_)
         | Command::Attach(_)
+        | Command::Record(_)
+        | Command::Play(_)
         | Command::Key(_)
         | Command::Config(_)
         | Command::Completions(_)

@@ -1,7 +1,7 @@
 //! `/sessions`
 
 use abide_model::{
-    AgentId, CreateSession, Session, SessionId, SessionStatus, UpdateSession, Worker,
+    AgentId, CreateSession, Session, SessionId, SessionStatus, TerminalState, UpdateSession,
 };
 use reqwest::Method;
 
@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// The processes a session has, or had.
-    pub async fn workers(&self, id: SessionId) -> Result<Vec<Worker>, Error> {
+    pub async fn workers(&self, id: SessionId) -> Result<Vec<TerminalState>, Error> {
         self.json("workers", self.on_session(Method::GET, id, &["workers"]))
             .await
     }

@@ -1,11 +1,11 @@
 //! `/sessions/{id}/workers`: terminals.
 
-use abide_model::{SessionId, TerminalSpec, TerminalState, WorkerId};
+use abide_model::{CastFormat, SessionId, TerminalChanges, TerminalSpec, TerminalState, WorkerId};
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder};
 
 use crate::attachment::Handshake;
-use crate::{Attach, Attachment, Client, Error};
+use crate::{Attach, Attachment, Client, Download, Error};
 
 impl Client {
     /// Starts a terminal in a session.
@@ -26,6 +26,47 @@ impl Client {
     ) -> Result<TerminalState, Error> {
         let request = self.on_terminal(Method::GET, session, worker, &[]);
         self.json("terminal", request).await
+    }
+
+    /// The live workers of all sessions.
+    pub async fn live_workers(&self) -> Result<Vec<TerminalState>, Error> {
+        self.json("workers", self.request(Method::GET, &["workers"]))
+            .await
+    }
+
+    /// Renames a terminal, or changes whose size it has.
+    pub async fn update_terminal(
+        &self,
+        session: SessionId,
+        worker: WorkerId,
+        changes: &TerminalChanges,
+    ) -> Result<TerminalState, Error> {
+        let request = self.on_terminal(Method::PATCH, session, worker, &[]);
+        self.json("terminal", request.json(changes)).await
+    }
+
+    /// Ends a terminal and starts the same program on another, which is the answer.
+    pub async fn restart_terminal(
+        &self,
+        session: SessionId,
+        worker: WorkerId,
+    ) -> Result<TerminalState, Error> {
+        let request = self.on_terminal(Method::POST, session, worker, &["restart"]);
+        self.json("terminal", request).await
+    }
+
+    /// Everything that a terminal's journal still has, as asciicast.
+    pub async fn recording(
+        &self,
+        session: SessionId,
+        worker: WorkerId,
+        format: CastFormat,
+    ) -> Result<Download, Error> {
+        let request = self
+            .on_terminal(Method::GET, session, worker, &["recording"])
+            .query(&[("format", format.as_str())]);
+        let response = self.send(request).await?;
+        Ok(Download::new(self.clone(), response))
     }
 
     /// Ends a terminal with everything that was started in it.

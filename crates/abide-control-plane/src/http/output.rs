@@ -26,12 +26,12 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(of_session))
 }
 
-/// What both routes take.
-struct Asked {
-    from: Option<u64>,
-    tail: Option<u64>,
-    filter: StreamFilter,
-    follow: bool,
+/// What the routes take.
+pub(super) struct Asked {
+    pub(super) from: Option<u64>,
+    pub(super) tail: Option<u64>,
+    pub(super) filter: StreamFilter,
+    pub(super) follow: bool,
 }
 
 fn parse(query: Option<&str>) -> Result<Asked, Problem> {
@@ -210,7 +210,7 @@ async fn of_session(
 }
 
 /// `start` and `end` are journal offsets; the caller's offsets count from `start`.
-fn respond(
+pub(super) fn respond(
     app: &App,
     reader: OutputReader,
     start: u64,
@@ -251,7 +251,7 @@ fn bytes_response(from: u64, next: Option<u64>, body: Body) -> Response {
     (headers, body).into_response()
 }
 
-fn gone(earliest: u64) -> Problem {
+pub(super) fn gone(earliest: u64) -> Problem {
     Problem::new(
         ProblemCode::OutputExpired,
         format!("these bytes have left the journal; the earliest offset there is {earliest}"),

@@ -2,13 +2,13 @@
 
 use abide_model::{
     AgentId, JsonObject, Problem, Runtime, RuntimeBackend, Session, SessionChanges, SessionFilter,
-    SessionId, SessionStatus, Timestamp, Worker,
+    SessionId, SessionStatus, Timestamp,
 };
 use abide_store::RequestKey;
 use axum::Json;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,7 +30,6 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(show, update, delete))
         .routes(routes!(restart))
         .routes(routes!(interrupt))
-        .routes(routes!(workers))
 }
 
 /// The session that a path speaks of: by id in any spelling, or by name.
@@ -387,18 +386,4 @@ async fn restart(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<
 async fn interrupt(State(app): State<App>, Path(id): Path<String>) -> Answer<StatusCode> {
     app.interrupt(session_id(&app, &id).await?).await?;
     Ok(StatusCode::ACCEPTED)
-}
-
-/// List a session's workers, oldest first
-#[utoipa::path(
-    get, path = "/sessions/{session_id}/workers", tag = "sessions",
-    params(("session_id" = String, Path, description = "The session's id or name")),
-    responses(
-        (status = 200, description = "Workers", body = Vec<Worker>),
-        (status = 404, description = "`session_not_found`", body = Problem),
-    )
-)]
-async fn workers(State(app): State<App>, Path(id): Path<String>) -> Answer<Response> {
-    let id = app.session(session_id(&app, &id).await?).await?.id;
-    Ok(Json(app.store.workers(id).await?).into_response())
 }

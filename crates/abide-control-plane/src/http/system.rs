@@ -111,6 +111,7 @@ async fn metrics(State(app): State<App>) -> Answer {
         warm_node: counts.warm_node,
         running_steps: counts.running_steps,
         queued_steps: counts.queued_steps,
+        terminals: counts.terminals,
         event_sequence: *app.store.watch_events().borrow(),
     });
     Ok(metrics_response(text))
@@ -149,6 +150,7 @@ async fn status(State(app): State<App>) -> Answer<Json<ServerStatus>> {
             python: counts.warm_python as u64,
             node: counts.warm_node as u64,
         },
+        terminals: counts.terminals,
     }))
 }
 

@@ -1,9 +1,11 @@
 //! `/sessions/{id}/workers`: terminals.
 
 mod attach;
+mod journal;
 
 use abide_model::{
-    Problem, SessionId, SizePolicy, TerminalSpec, TerminalState, WorkerId, WorkerKind,
+    Problem, SessionId, SizePolicy, TerminalChanges, TerminalSpec, TerminalState, WorkerId,
+    WorkerKind,
 };
 use abide_session_agent::{TerminalGone, WindowSize};
 use axum::Json;
@@ -26,12 +28,15 @@ const MAX_COMMAND: (usize, usize) = (1000, 64 * 1024);
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(start))
-        .routes(routes!(show, end))
+        .routes(routes!(list_live))
+        .routes(routes!(list, start))
+        .routes(routes!(show, update, end))
+        .routes(routes!(restart))
         .routes(routes!(screen))
         .routes(routes!(input))
         .routes(routes!(resize))
         .merge(attach::router())
+        .merge(journal::router())
 }
 
 /// The worker that a path speaks of.
@@ -48,6 +53,31 @@ async fn of_path(
 fn side(fields: &mut Fields, name: &'static str) -> Option<u16> {
     let side = fields.integer(&[name], 2, MAX_SIDE)?;
     u16::try_from(side).ok()
+}
+
+/// List the live workers of all sessions, oldest first
+#[utoipa::path(
+    get, path = "/workers", tag = "terminals",
+    responses((status = 200, description = "Workers", body = Vec<TerminalState>))
+)]
+async fn list_live(State(app): State<App>) -> Answer {
+    Ok(Json(app.live_workers().await?).into_response())
+}
+
+/// List a session's workers, oldest first
+///
+/// Those that have ended included.
+#[utoipa::path(
+    get, path = "/sessions/{session_id}/workers", tag = "terminals",
+    params(("session_id" = String, Path, description = "The session's id or name")),
+    responses(
+        (status = 200, description = "Workers", body = Vec<TerminalState>),
+        (status = 404, description = "`session_not_found`", body = Problem),
+    )
+)]
+async fn list(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let id = session_id(&app, &id).await?;
+    Ok(Json(app.workers(id).await?).into_response())
 }
 
 /// Start a terminal
@@ -87,14 +117,16 @@ fn parse_spec(body: &[u8]) -> Result<TerminalSpec, Problem> {
         login: fields.flag("login").unwrap_or(false),
         cols: side(&mut fields, "cols"),
         rows: side(&mut fields, "rows"),
-        size_policy: fields.one_of(
-            "size_policy",
-            SizePolicy::parse,
-            &["latest", "smallest", "owner"],
-        ),
+        size_policy: size_policy(&mut fields),
+        replaces: None,
     };
     fields.done()?;
     Ok(spec)
+}
+
+fn size_policy(fields: &mut Fields) -> Option<SizePolicy> {
+    let all = ["latest", "smallest", "owner"];
+    fields.one_of("size_policy", SizePolicy::parse, &all)
 }
 
 /// The program and its arguments; none for a shell.
@@ -136,6 +168,69 @@ fn command(fields: &mut Fields) -> Vec<String> {
 async fn show(State(app): State<App>, Path((session, worker)): Path<(String, String)>) -> Answer {
     let (session, worker) = of_path(&app, &session, &worker).await?;
     Ok(Json(app.terminal_state(session, worker).await?).into_response())
+}
+
+/// Rename a terminal, or change whose size it has
+///
+/// What is not given stays.
+#[utoipa::path(
+    patch, path = "/sessions/{session_id}/workers/{worker_id}", tag = "terminals",
+    params(
+        ("session_id" = String, Path, description = "The session's id or name"),
+        ("worker_id" = String, Path, description = "The worker's id"),
+    ),
+    request_body(content = TerminalChanges, description = "`null` takes the name away", content_type = "application/json"),
+    responses(
+        (status = 200, description = "As it stands", body = TerminalState),
+        (status = 404, description = "`session_not_found`, `worker_not_found`", body = Problem),
+        (status = 422, description = "`invalid_input`, `invalid_json`; or an interpreter", body = Problem),
+    )
+)]
+async fn update(
+    State(app): State<App>,
+    Path((session, worker)): Path<(String, String)>,
+    Whole(body): Whole,
+) -> Answer {
+    let mut fields = Fields::of_body(&body)?;
+    let is_named = fields.has("name");
+    let name = fields.string(&["name"], MAX_NAME);
+    let changes = TerminalChanges {
+        name: is_named.then(|| name.unwrap_or_default()),
+        size_policy: size_policy(&mut fields),
+    };
+    fields.done()?;
+    let (session, worker) = of_path(&app, &session, &worker).await?;
+    let state = app.update_terminal(session, worker, changes).await?;
+    Ok(Json(state).into_response())
+}
+
+/// Start a terminal's program again
+///
+/// Ends it with everything that was started in it, and starts the same program on another terminal of the
+/// same name and size. That one is the answer; its `terminal.replaces` names the first, whose output stays
+/// readable as long as its journal.
+#[utoipa::path(
+    post, path = "/sessions/{session_id}/workers/{worker_id}/restart", tag = "terminals",
+    params(
+        ("session_id" = String, Path, description = "The session's id or name"),
+        ("worker_id" = String, Path, description = "The worker's id"),
+    ),
+    responses(
+        (status = 201, description = "The terminal in its place", body = TerminalState),
+        (status = 404, description = "`session_not_found`, `worker_not_found`", body = Problem),
+        (status = 409, description = "`session_not_active`", body = Problem),
+        (status = 422, description = "`invalid_input`: an interpreter", body = Problem),
+        (status = 429, description = "`limit_reached`", body = Problem),
+        (status = 503, description = "`runtime_unavailable`", body = Problem),
+    )
+)]
+async fn restart(
+    State(app): State<App>,
+    Path((session, worker)): Path<(String, String)>,
+) -> Answer {
+    let (session, worker) = of_path(&app, &session, &worker).await?;
+    let state = app.restart_terminal(session, worker).await?;
+    Ok((StatusCode::CREATED, Json(state)).into_response())
 }
 
 /// End a terminal

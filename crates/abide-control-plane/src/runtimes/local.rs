@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use abide_model::{
     Exit, FieldError, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId,
-    StepOutcome, TerminalSpec, WorkerId, Workspace, WorkspaceKind,
+    StepOutcome, TerminalSpec, Worker, WorkerId, Workspace, WorkspaceKind,
 };
 use abide_session_agent::{
     Acceptance, Adoption, AgentCounts, LEFT_NOTHING, OutputReader, Recorder, Refusal, RunHandle,
@@ -136,6 +136,7 @@ impl LocalRuntimes {
                 self.store.worker_crashed(worker.id, exit, reason).await?;
             }
         }
+        self.adopt_what_ended_terminals_left().await?;
         // The worker had ended and the server died before it could say so for these.
         for step in unfinished.into_values().flatten() {
             self.conclude_lost(step).await;
@@ -331,6 +332,14 @@ impl Runtimes for LocalRuntimes {
 
     fn terminal(&self, worker: WorkerId) -> Option<TerminalHandle> {
         self.agent.terminal(worker)
+    }
+
+    fn reopen_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Option<TerminalHandle>> {
+        Box::pin(self.reopen_terminal(worker))
+    }
+
+    fn stop_terminal(&self, worker: WorkerId) -> Answer<'_, ()> {
+        Box::pin(self.agent.stop_terminal(worker))
     }
 
     fn end_terminal(&self, worker: WorkerId) -> Answer<'_, ()> {

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use abide_data_plane::client::DataPlaneClient;
 use abide_model::{
-    FieldError, NewStep, Problem, ProblemCode, Session, SessionId, StepId, TerminalSpec, WorkerId,
-    Workspace, WorkspaceKind,
+    FieldError, NewStep, Problem, ProblemCode, Session, SessionId, StepId, TerminalSpec, Worker,
+    WorkerId, Workspace, WorkspaceKind,
 };
 use abide_session_agent::{
     Acceptance, AgentCounts, OutputReader, RunHandle, Tasks, TerminalHandle,
@@ -253,6 +253,14 @@ impl Runtimes for RemoteRuntimes {
 
     fn terminal(&self, _worker: WorkerId) -> Option<TerminalHandle> {
         None
+    }
+
+    fn reopen_terminal<'a>(&'a self, _worker: &'a Worker) -> Answer<'a, Option<TerminalHandle>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn stop_terminal(&self, _worker: WorkerId) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn end_terminal(&self, _worker: WorkerId) -> Answer<'_, ()> {

@@ -1,13 +1,14 @@
-//! Terminals: started, found, ended.
+//! Terminals: started, found, changed, ended.
 
 use abide_model::{
-    Problem, ProblemCode, SessionId, SessionStatus, TerminalSpec, TerminalState, Timestamp, Worker,
-    WorkerId, WorkerKind,
+    Problem, ProblemCode, ScreenState, SessionId, SessionStatus, TerminalChanges, TerminalSpec,
+    TerminalState, Timestamp, Worker, WorkerId, WorkerKind,
 };
-use abide_session_agent::{TerminalHandle, WindowSize};
+use abide_session_agent::{OutputReader, StreamFilter, TerminalHandle, WindowSize};
 
 use super::{ControlPlane, Outcome, store_problem};
 use crate::expiry::expired;
+use crate::runtimes::Wanted;
 
 impl ControlPlane {
     /// Starts a program on a terminal.
@@ -39,6 +40,27 @@ impl ControlPlane {
             .ok_or_else(|| Problem::new(ProblemCode::WorkerNotFound, "Worker not found"))
     }
 
+    /// A session's workers as they stand, oldest first.
+    pub(crate) async fn workers(&self, session: SessionId) -> Outcome<Vec<TerminalState>> {
+        let session = self.session(session).await?;
+        let workers = self.store.workers(session.id).await;
+        Ok(self.states(workers.map_err(store_problem)?))
+    }
+
+    /// The workers of all sessions whose end is not recorded, oldest first.
+    pub(crate) async fn live_workers(&self) -> Outcome<Vec<TerminalState>> {
+        let workers = self.store.running_workers().await;
+        Ok(self.states(workers.map_err(store_problem)?))
+    }
+
+    fn states(&self, workers: Vec<Worker>) -> Vec<TerminalState> {
+        let of = |worker: Worker| {
+            let terminal = self.runtimes.terminal(worker.id);
+            state(worker, terminal.as_ref())
+        };
+        workers.into_iter().map(of).collect()
+    }
+
     /// A terminal that can be looked at.
     pub(crate) async fn terminal(
         &self,
@@ -47,34 +69,118 @@ impl ControlPlane {
     ) -> Outcome<(Worker, TerminalHandle)> {
         let worker = self.worker(session, id).await?;
         if worker.kind != WorkerKind::Terminal {
-            return Err(Problem::new(
-                ProblemCode::InvalidInput,
+            return Err(not_a_terminal(
                 "this worker is an interpreter, not a terminal",
             ));
         }
-        match self.runtimes.terminal(id) {
+        match self.find_terminal(&worker).await {
             Some(terminal) => Ok((worker, terminal)),
             None => Err(gone(&worker)),
         }
     }
 
-    /// A terminal as it stands.
+    async fn find_terminal(&self, worker: &Worker) -> Option<TerminalHandle> {
+        match self.runtimes.terminal(worker.id) {
+            None if worker.exit.is_some() => self.runtimes.reopen_terminal(worker).await,
+            known => known,
+        }
+    }
+
+    /// A worker as it stands.
     pub(crate) async fn terminal_state(
         &self,
         session: SessionId,
         id: WorkerId,
     ) -> Outcome<TerminalState> {
         let worker = self.worker(session, id).await?;
-        let terminal = self.runtimes.terminal(id);
+        let terminal = match worker.kind {
+            WorkerKind::Terminal => self.find_terminal(&worker).await,
+            WorkerKind::Interpreter => None,
+        };
         Ok(state(worker, terminal.as_ref()))
+    }
+
+    /// Renames a terminal, or changes whose size it has.
+    pub(crate) async fn update_terminal(
+        &self,
+        session: SessionId,
+        id: WorkerId,
+        changes: TerminalChanges,
+    ) -> Outcome<TerminalState> {
+        let worker = self.worker(session, id).await?;
+        if worker.kind != WorkerKind::Terminal {
+            let why = "an interpreter has no name and no size; PATCH /sessions/{session_id} \
+                       changes its session";
+            return Err(not_a_terminal(why));
+        }
+        let policy = changes.size_policy;
+        let updated = self.store.update_terminal(id, changes).await;
+        // Deleted since.
+        let worker = updated.map_err(store_problem)?.unwrap_or(worker);
+        let terminal = self.runtimes.terminal(id);
+        if let (Some(terminal), Some(policy)) = (&terminal, policy) {
+            terminal.set_size_policy(policy);
+        }
+        Ok(state(worker, terminal.as_ref()))
+    }
+
+    /// Ends a terminal's whole process tree and starts the same program on another terminal, as large as
+    /// the first was and called the same.
+    pub(crate) async fn restart_terminal(
+        &self,
+        session: SessionId,
+        id: WorkerId,
+    ) -> Outcome<TerminalState> {
+        let worker = self.worker(session, id).await?;
+        let Some(spec) = worker.terminal else {
+            return Err(not_a_terminal(
+                "an interpreter is replaced with POST /sessions/{session_id}/restart",
+            ));
+        };
+        let size = self.runtimes.terminal(id).and_then(|it| it.size());
+        self.runtimes.stop_terminal(id).await;
+        let spec = TerminalSpec {
+            cols: size.map(|size| size.columns).or(spec.cols),
+            rows: size.map(|size| size.rows).or(spec.rows),
+            replaces: Some(id),
+            ..spec
+        };
+        self.start_terminal(session, spec).await
+    }
+
+    /// What a worker wrote, from output offset `from` (the earliest there is by default) to `to`, or to
+    /// what is there now, or with `follow` on as it writes; `None` if its journal is gone.
+    pub(crate) async fn worker_output(
+        &self,
+        session: SessionId,
+        id: WorkerId,
+        (from, to): (Option<u64>, Option<u64>),
+        follow: bool,
+    ) -> Outcome<Option<OutputReader>> {
+        let worker = self.worker(session, id).await?;
+        if worker.kind == WorkerKind::Terminal {
+            let terminal = self.find_terminal(&worker).await;
+            return Ok(terminal.map(|terminal| {
+                let from = from.unwrap_or_else(|| terminal.output_range().0);
+                terminal.output(from, to, follow)
+            }));
+        }
+        let wanted = Wanted {
+            worker: Some(id),
+            filter: StreamFilter::All,
+            from,
+            tail: None,
+            end: to,
+            follow,
+        };
+        self.runtimes.output(session, wanted).await
     }
 
     /// Ends a terminal's whole process tree.
     pub(crate) async fn end_terminal(&self, session: SessionId, id: WorkerId) -> Outcome<()> {
         let worker = self.worker(session, id).await?;
         if worker.kind != WorkerKind::Terminal {
-            return Err(Problem::new(
-                ProblemCode::InvalidInput,
+            return Err(not_a_terminal(
                 "an interpreter is ended with its session, or replaced: POST \
                  /sessions/{session_id}/restart",
             ));
@@ -82,6 +188,10 @@ impl ControlPlane {
         self.runtimes.end_terminal(id).await;
         Ok(())
     }
+}
+
+fn not_a_terminal(why: &str) -> Problem {
+    Problem::new(ProblemCode::InvalidInput, why)
 }
 
 fn gone(worker: &Worker) -> Problem {
@@ -96,16 +206,17 @@ fn gone(worker: &Worker) -> Problem {
 }
 
 fn state(worker: Worker, terminal: Option<&TerminalHandle>) -> TerminalState {
-    let size = terminal.and_then(TerminalHandle::size);
-    let size = size.unwrap_or(WindowSize::new(0, 0));
-    let (output_start, output_end) = terminal.map_or((0, 0), TerminalHandle::output_range);
-    TerminalState {
-        worker,
-        cols: size.columns,
-        rows: size.rows,
-        title: terminal.and_then(TerminalHandle::title),
-        viewers: terminal.map_or(0, TerminalHandle::viewers),
-        output_start,
-        output_end,
-    }
+    let screen = terminal.map(|terminal| {
+        let size = terminal.size().unwrap_or(WindowSize::new(0, 0));
+        let (output_start, output_end) = terminal.output_range();
+        ScreenState {
+            cols: size.columns,
+            rows: size.rows,
+            title: terminal.title(),
+            viewers: terminal.viewers(),
+            output_start,
+            output_end,
+        }
+    });
+    TerminalState { worker, screen }
 }

@@ -144,6 +144,11 @@ impl JournalReader {
         self.map.geometry().capacity
     }
 
+    /// Entries that there is room for: small ones turn the ring before their bytes do.
+    pub fn most_entries(&self) -> u64 {
+        self.map.geometry().index_count
+    }
+
     /// One past the newest entry.
     pub fn head_seq(&self) -> u64 {
         self.map

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use abide_keeper::{Io, JournalReader, KeeperClient, KeeperSpec, Terminal, journal_path};
-use abide_model::{SessionId, SizePolicy, WorkerId};
+use abide_model::{SessionId, SizePolicy, TerminalCounts, WorkerId};
 use parking_lot::Mutex;
 
 use super::SessionAgent;
@@ -136,6 +136,11 @@ impl SessionAgent {
         self.follow_terminal(setup, recorder)
     }
 
+    /// Whether a terminal's keeper lives, whatever has become of its program.
+    pub fn is_kept(&self, id: WorkerId) -> bool {
+        KeeperClient::connect(&self.dir(id)).is_ok()
+    }
+
     fn follow_terminal(
         &self,
         setup: TerminalSetup,
@@ -169,8 +174,28 @@ impl SessionAgent {
         live.count()
     }
 
+    pub(super) fn terminal_counts(&self) -> TerminalCounts {
+        let known = self.terminals.known.lock();
+        let mut counts = TerminalCounts::default();
+        for terminal in known.values() {
+            match terminal.exit() {
+                None => counts.live += 1,
+                Some(_) => counts.ended += 1,
+            }
+            counts.viewers += terminal.viewers() as u64;
+        }
+        counts
+    }
+
     pub(super) fn all_terminals(&self) -> Vec<TerminalHandle> {
         self.terminals.known.lock().values().cloned().collect()
+    }
+
+    /// Stops a terminal and waits until that is recorded. It can still be looked at.
+    pub async fn stop_terminal(&self, id: WorkerId) {
+        if let Some(terminal) = self.terminal(id) {
+            terminal.stop().await;
+        }
     }
 
     /// Stops a terminal, waits until that is recorded and forgets it; its files go, too.

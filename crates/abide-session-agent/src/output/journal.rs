@@ -182,7 +182,7 @@ impl JournalOutput {
             match self.journal.next(&mut self.next, &mut collected) {
                 Ok(None) => break,
                 Ok(Some(record)) => {
-                    if !matches!(record.tag, Tag::Stdout | Tag::Stderr) {
+                    if !record.tag.is_output() {
                         let over = self.phase.is_some() && self.is_end_of_step(&record, &collected);
                         collected.truncate(start);
                         if over {

@@ -1,11 +1,12 @@
 //! Screens, kept beside the output's way to its viewers.
 //!
 //! One thread feeds every terminal's screen from its journal, a slice at a time. The ring turns as
-//! far as a screen has come and no further, so no screen misses a byte; a program that prints faster
-//! than its screen takes it is held back once the ring is full, and never sooner.
+//! far as a screen has come and was stored, and no further: no screen misses a byte, not even one
+//! that goes on in another process. A program that prints faster than its screen takes it is held back
+//! once the ring is full, and never sooner.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -13,18 +14,17 @@ use std::sync::mpsc;
 use abide_keeper::{
     Earliest, ExitRecord, JournalReader, Lifecycle, ReadError, Tag, WindowSize, exit_record,
 };
-use abide_terminal::{Keyframe, Screen, ScrollbackLimit, Size};
+use abide_terminal::{Screen, ScrollbackLimit, Size};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{debug, warn};
+
+use super::keyframes::{self, Keyframes};
 
 /// Output that is fed before another terminal has its turn, in bytes: about a millisecond.
 const SLICE: usize = 64 * 1024;
 /// Size of a screen where the journal does not say.
 const USUAL: (u16, u16) = (80, 24);
-/// Stored in a worker's directory: where in the journal the keyframe stands, eight bytes, and the
-/// keyframe.
-const KEYFRAME: &str = "screen.keyframe";
 
 /// Feeds screens until the last handle of it is gone.
 #[derive(Debug, Clone)]
@@ -37,8 +37,8 @@ pub(super) struct Follower {
     dir: PathBuf,
     scrollback: usize,
     state: Mutex<State>,
-    /// Sequence number up to which the screen was fed.
-    fed: AtomicU64,
+    /// Sequence number of the newest stored keyframe.
+    stored: AtomicU64,
     /// Sequence numbers that the ring must not turn past, by viewer.
     holds: Mutex<BTreeMap<u64, u64>>,
     /// It is being ended: nobody is waited for any more.
@@ -54,8 +54,7 @@ struct State {
     screen: Screen,
     /// Sequence number of the journal's entry that is to be fed next.
     next: u64,
-    /// Output offset of the newest stored keyframe.
-    stored: u64,
+    keyframes: Keyframes,
     /// It has come to what was there when it was made.
     has_caught_up: bool,
     buffer: Vec<u8>,
@@ -115,13 +114,13 @@ impl Follower {
     /// The screen of the worker in `dir`, from its keyframe on if there is one. `scrollback`: bytes
     /// of lines that have scrolled off.
     pub(super) fn new(journal: Arc<JournalReader>, dir: PathBuf, scrollback: usize) -> Self {
-        let (next, screen) = stored(&dir, scrollback).unwrap_or_else(|| {
+        let (next, screen) = keyframes::newest(&dir, scrollback).unwrap_or_else(|| {
             let earliest = journal.earliest();
             (earliest.seq, fresh(&journal, earliest, scrollback))
         });
         let state = State {
             next,
-            stored: screen.offset(),
+            keyframes: Keyframes::new(dir.clone(), (next, screen.offset())),
             has_caught_up: false,
             screen,
             buffer: Vec::new(),
@@ -131,7 +130,7 @@ impl Follower {
             dir,
             scrollback,
             state: Mutex::new(state),
-            fed: AtomicU64::new(next),
+            stored: AtomicU64::new(next),
             holds: Mutex::default(),
             is_ending: AtomicBool::new(false),
             queued: AtomicBool::new(false),
@@ -183,11 +182,11 @@ impl Follower {
         if !more && !std::mem::replace(&mut state.has_caught_up, true) {
             self.find_end();
         }
-        // A quarter of the ring at most is read again by whoever comes after this process.
-        if state.screen.offset() - state.stored >= self.journal.capacity() / 4 {
-            self.store(state);
+        let (next, offset) = (state.next, state.screen.offset());
+        if state.keyframes.is_due(&self.journal, next, offset) {
+            state.keyframes.store(&self.journal, next, &state.screen);
+            self.stored.store(next, Ordering::Release);
         }
-        self.fed.store(state.next, Ordering::Release);
         self.turn_ring();
         more
     }
@@ -212,13 +211,13 @@ impl Follower {
         }
     }
 
-    /// Lets the ring turn as far as everything has been fed, and read by those who hold it.
+    /// Lets the ring turn as far as the screen can go on without it, and those who hold it have read.
     fn turn_ring(&self) {
-        let fed = self.fed.load(Ordering::Acquire);
+        let stored = self.stored.load(Ordering::Acquire);
         let held = self.holds.lock().values().min().copied();
         let held = held.filter(|_| !self.is_ending.load(Ordering::Acquire));
         self.journal
-            .set_cursor(held.map_or(fed, |held| held.min(fed)));
+            .set_cursor(held.map_or(stored, |held| held.min(stored)));
     }
 
     /// The entry that tells of the program's end may lie before the keyframe that this began with.
@@ -254,39 +253,6 @@ impl Follower {
         );
         state.next = to.seq;
         state.screen = screen;
-    }
-
-    /// Stores a keyframe, all of it or nothing.
-    fn store(&self, state: &mut State) {
-        let mut bytes = state.next.to_le_bytes().to_vec();
-        bytes.extend_from_slice(state.screen.keyframe().as_bytes());
-        let path = self.dir.join(KEYFRAME);
-        let draft = path.with_extension("new");
-        let written = std::fs::write(&draft, bytes).and_then(|()| std::fs::rename(&draft, &path));
-        match written {
-            Ok(()) => {
-                state.stored = state.screen.offset();
-                // Whoever comes after this process begins here.
-                self.journal.set_recorded(state.next);
-            }
-            // The one before is as good, only older.
-            Err(error) => warn!(path = %path.display(), %error, "cannot store a keyframe"),
-        }
-    }
-}
-
-/// The stored keyframe's place and screen.
-fn stored(dir: &Path, scrollback: usize) -> Option<(u64, Screen)> {
-    let bytes = std::fs::read(dir.join(KEYFRAME)).ok()?;
-    let (next, keyframe) = bytes.split_first_chunk()?;
-    let screen = Keyframe::from_bytes(keyframe.to_vec())
-        .and_then(|keyframe| Screen::from_keyframe(&keyframe, ScrollbackLimit(scrollback)));
-    match screen {
-        Ok(screen) => Some((u64::from_le_bytes(*next), screen)),
-        Err(error) => {
-            warn!(dir = %dir.display(), %error, "beginning without the keyframe");
-            None
-        }
     }
 }
 

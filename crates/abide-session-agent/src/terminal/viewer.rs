@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use abide_keeper::{ExitRecord, Lifecycle, ReadError, Tag, WindowSize};
+use abide_model::SnapshotReason;
 use abide_terminal::Size;
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -38,6 +39,8 @@ pub enum View {
 /// What gives a terminal of this size the whole state.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
+    /// Why it comes.
+    pub reason: SnapshotReason,
     /// Output offset of what follows it.
     pub offset: u64,
     /// Columns and rows that it was drawn for.
@@ -63,8 +66,8 @@ pub struct Viewer {
     offset: u64,
     /// The program waits for it.
     blocks: bool,
-    /// It begins with a snapshot.
-    begins_anew: bool,
+    /// It begins with a snapshot, for this reason.
+    begins_anew: Option<SnapshotReason>,
     /// Bytes of scrollback in a snapshot.
     scrollback: usize,
     buffer: Vec<u8>,
@@ -87,7 +90,11 @@ impl Viewer {
             next: next.unwrap_or(0),
             offset: known.unwrap_or(0),
             blocks: visit.blocks,
-            begins_anew: next.is_none(),
+            begins_anew: match (next, visit.resume_from) {
+                (Some(_), _) => None,
+                (None, None) => Some(SnapshotReason::Attach),
+                (None, Some(_)) => Some(SnapshotReason::Expired),
+            },
             scrollback: visit.scrollback,
             buffer: Vec::new(),
             shared,
@@ -106,7 +113,7 @@ impl Viewer {
 
     /// Has the program wait for what it has not read, if it is one who is waited for.
     fn hold(&self) {
-        if self.blocks && !self.begins_anew {
+        if self.blocks && self.begins_anew.is_none() {
             self.shared.follower.hold(self.id, self.next);
         }
     }
@@ -117,8 +124,8 @@ impl Viewer {
         self.hold();
         let behind = self.shared.journal.output_end().saturating_sub(self.offset);
         let is_late = was_slow && !self.blocks && behind > TOO_FAR_BEHIND;
-        if self.begins_anew || is_late {
-            return self.snapshot().await;
+        if let Some(reason) = self.begins_anew.or(is_late.then_some(SnapshotReason::Slow)) {
+            return self.snapshot(reason).await;
         }
         loop {
             if self.telling.is_some() {
@@ -134,7 +141,7 @@ impl Viewer {
                 }
                 Ok(Some(view)) => return view,
                 Ok(None) => {}
-                Err(Gone) => return self.snapshot().await,
+                Err(Gone) => return self.snapshot(SnapshotReason::Expired).await,
             }
             if !self.is_end_told && ended.is_some() {
                 // The entry that says so lies before the place where this viewer began.
@@ -168,7 +175,7 @@ impl Viewer {
         self.telling.take().map_or(View::Closed, View::Exited)
     }
 
-    async fn snapshot(&mut self) -> View {
+    async fn snapshot(&mut self, reason: SnapshotReason) -> View {
         let (shared, scrollback) = (Arc::clone(&self.shared), self.scrollback);
         let drawn = tokio::task::spawn_blocking(move || {
             shared.follower.moment(|screen| {
@@ -188,8 +195,9 @@ impl Viewer {
             size,
             bytes,
         } = moment;
-        (self.next, self.offset, self.begins_anew) = (next, offset, false);
+        (self.next, self.offset, self.begins_anew) = (next, offset, None);
         View::Snapshot(Snapshot {
+            reason,
             offset,
             size,
             bytes: bytes.into(),
@@ -248,7 +256,7 @@ impl Viewer {
 impl Drop for Viewer {
     fn drop(&mut self) {
         self.shared.follower.release(self.id);
-        self.shared.leave(self.id);
+        self.shared.viewers.leave(self.id);
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) struct AttachArgs {
     /// Only look: nothing is typed, and the terminal keeps its size
     #[arg(long)]
     view: bool,
+    /// What others who are attached see you called
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
     /// How to detach
     #[command(flatten)]
     detach: DetachArgs,
@@ -55,6 +58,8 @@ pub(crate) async fn run(app: App<'_>, args: AttachArgs) -> Result<ExitCode> {
         detach_key: args.detach.detach_key,
         from: None,
         ends_input: false,
+        name: args.name,
+        film: None,
     };
     view(app, client, viewing).await
 }

@@ -1,7 +1,9 @@
 //! `abide ls`: list sessions.
 
+use std::collections::HashMap;
+
 use abide_client::ListSessions;
-use abide_model::{AgentId, Session, SessionStatus};
+use abide_model::{AgentId, Session, SessionId, SessionStatus, TerminalState, WorkerKind};
 use clap::Args;
 
 use super::App;
@@ -59,18 +61,55 @@ pub(crate) async fn run(app: App<'_>, args: LsArgs) -> Result {
     if args.format.output == Format::Json {
         return app.output.json(&sessions);
     }
+    let live = app.output.waiting("listing", client.live_workers()).await?;
+    let terminals = terminals(&live);
+    let row = |session| row(session, terminals.get(&session.id));
     let rows: Vec<Vec<String>> = sessions.iter().map(row).collect();
     app.output.table(
-        &["NAME", "STATUS", "RUNTIME", "AGE", "CHANGED", "ID"],
+        &[
+            "NAME",
+            "STATUS",
+            "RUNTIME",
+            "TERMINALS",
+            "AGE",
+            "CHANGED",
+            "ID",
+        ],
         &rows,
     )
 }
 
-fn row(session: &Session) -> Vec<String> {
+/// The names of each session's live terminals, and how many have none.
+fn terminals(live: &[TerminalState]) -> HashMap<SessionId, (Vec<&str>, usize)> {
+    let mut found: HashMap<_, (Vec<&str>, usize)> = HashMap::new();
+    for TerminalState { worker, .. } in live {
+        if worker.kind == WorkerKind::Terminal {
+            let (names, nameless) = found.entry(worker.session_id).or_default();
+            let name = worker
+                .terminal
+                .as_ref()
+                .and_then(|spec| spec.name.as_deref());
+            match name {
+                Some(name) => names.push(name),
+                None => *nameless += 1,
+            }
+        }
+    }
+    found
+}
+
+fn row(session: &Session, terminals: Option<&(Vec<&str>, usize)>) -> Vec<String> {
+    let terminals = match terminals {
+        None => "-".to_owned(),
+        Some((names, 0)) => names.join(","),
+        Some((names, nameless)) if names.is_empty() => nameless.to_string(),
+        Some((names, nameless)) => format!("{},+{nameless}", names.join(",")),
+    };
     vec![
         session.name.clone().unwrap_or_else(|| "-".to_owned()),
         session.status.to_string(),
         session.runtime.to_string(),
+        terminals,
         human_age(session.created_at),
         human_age(session.updated_at),
         session.id.to_string(),

@@ -55,7 +55,7 @@ pub(crate) async fn run(app: App<'_>, args: ShellArgs) -> Result<ExitCode> {
         login: args.login,
         cols: size.map(|(cols, _)| cols),
         rows: size.map(|(_, rows)| rows),
-        size_policy: None,
+        ..TerminalSpec::default()
     };
     let starting = async {
         let session = open_session(&client, &args.session.session, &first).await?;
@@ -77,6 +77,8 @@ pub(crate) async fn run(app: App<'_>, args: ShellArgs) -> Result<ExitCode> {
         // Nobody has seen anything of it: no snapshot is needed, which would clear what stands here.
         from: Some(0),
         ends_input: true,
+        name: None,
+        film: None,
     };
     view(app, client, viewing).await
 }

@@ -1,7 +1,7 @@
 //! `abide show`: one session, its workers, its last steps.
 
 use abide_client::Client;
-use abide_model::{Session, SessionId, Step, Worker};
+use abide_model::{ScreenState, Session, SessionId, Step, TerminalState};
 use clap::Args;
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub(crate) struct ShowArgs {
 #[derive(Serialize)]
 struct Shown {
     session: Session,
-    workers: Vec<Worker>,
+    workers: Vec<TerminalState>,
     steps: Vec<Step>,
 }
 
@@ -83,7 +83,15 @@ pub(crate) async fn run(app: App<'_>, args: ShowArgs) -> Result {
         app.output.line("")?;
         let rows: Vec<_> = shown.workers.iter().map(worker_row).collect();
         app.output.table(
-            &["WORKER", "KIND", "STATE", "GENERATION", "AGE", "END"],
+            &[
+                "WORKER",
+                "KIND",
+                "STATE",
+                "GENERATION",
+                "AGE",
+                "SCREEN",
+                "END",
+            ],
             &rows,
         )?;
     }
@@ -115,7 +123,8 @@ async fn last_steps(client: &Client, session: SessionId, wanted: usize) -> Resul
     }
 }
 
-fn worker_row(worker: &Worker) -> Vec<String> {
+fn worker_row(state: &TerminalState) -> Vec<String> {
+    let worker = &state.worker;
     vec![
         worker.id.to_string(),
         match worker.runtime {
@@ -131,11 +140,30 @@ fn worker_row(worker: &Worker) -> Vec<String> {
         worker.state.to_string(),
         worker.generation.to_string(),
         human_age(worker.created_at),
+        state.screen.as_ref().map_or_else(|| "-".to_owned(), screen),
         worker
             .exit
             .as_ref()
             .map_or_else(|| "-".to_owned(), |e| e.reason.clone()),
     ]
+}
+
+/// A terminal's size, how many look at it, and its title.
+fn screen(screen: &ScreenState) -> String {
+    let ScreenState {
+        cols,
+        rows,
+        viewers,
+        ..
+    } = screen;
+    let looked_at = match viewers {
+        0 => String::new(),
+        1 => ", 1 viewer".to_owned(),
+        viewers => format!(", {viewers} viewers"),
+    };
+    let title = screen.title.as_deref().map(first_line);
+    let title = title.map_or_else(String::new, |title| format!(", {title:?}"));
+    format!("{cols}x{rows}{looked_at}{title}")
 }
 
 fn step_row(step: &Step) -> Vec<String> {

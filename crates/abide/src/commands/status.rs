@@ -43,6 +43,13 @@ pub(crate) async fn run(app: App<'_>, args: StatusArgs) -> Result {
                 status.running_steps, status.queued_steps
             ),
         ),
+        (
+            "terminals",
+            format!(
+                "{} live, {} ended, {} viewers",
+                status.terminals.live, status.terminals.ended, status.terminals.viewers
+            ),
+        ),
     ];
     app.output
         .table(&[], &rows.map(|(name, value)| vec![name.to_owned(), value]))

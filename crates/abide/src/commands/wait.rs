@@ -168,7 +168,12 @@ impl Watch {
                     None
                 }
                 Some(Shown::Exited(exit)) => return Ok(Came::Ended(exit)),
-                Some(Shown::Attached { .. } | Shown::Away) => None,
+                Some(
+                    Shown::Attached { .. }
+                    | Shown::Away
+                    | Shown::Viewers { .. }
+                    | Shown::Refused { .. },
+                ) => None,
                 None => return Ok(Came::Gone),
             };
             if let Some(row) = found {

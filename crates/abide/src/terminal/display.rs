@@ -105,6 +105,11 @@ impl Display {
         true
     }
 
+    /// Pieces that are not written yet.
+    pub(crate) const fn behind(&self) -> usize {
+        self.behind
+    }
+
     /// The output offset up to which all is written, when it has moved.
     pub(crate) async fn written(&mut self) -> std::io::Result<u64> {
         match self.written.recv().await {

@@ -1,4 +1,8 @@
-//! The key that detaches.
+//! What is typed, and the key that detaches.
+
+use tokio::sync::mpsc;
+
+use crate::error::{CommandError, Result};
 
 /// `Ctrl` with one of the keys that have a control character; or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +13,7 @@ pub(crate) struct DetachKey {
 
 impl DetachKey {
     /// From `ctrl-]`, `^]` or `none`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
         if text == "none" {
             return Ok(Self { sent: Vec::new() });
         }
@@ -36,6 +40,52 @@ impl DetachKey {
     pub(crate) fn find(&self, typed: &[u8]) -> Option<usize> {
         let find = |sent: &Vec<u8>| typed.windows(sent.len()).position(|window| window == sent);
         self.sent.iter().filter_map(find).min()
+    }
+}
+
+/// What is typed.
+#[derive(Debug)]
+pub(crate) enum Keys {
+    /// Before it is attached.
+    Unasked,
+    /// They come from a thread.
+    Open(mpsc::Receiver<Vec<u8>>),
+    /// There will be no more.
+    Ended,
+}
+
+impl Keys {
+    /// Begins to read standard input. The thread ends with the program: nobody else can end a read.
+    pub(crate) fn ask(&mut self) -> Result {
+        if !matches!(self, Self::Unasked) {
+            return Ok(());
+        }
+        let (sender, keys) = mpsc::channel(16);
+        let reading = std::thread::Builder::new().spawn(move || {
+            let mut typed = [0; 8192];
+            loop {
+                match rustix::io::read(rustix::stdio::stdin(), &mut typed) {
+                    Ok(0) => return,
+                    Ok(count) if sender.blocking_send(typed[..count].to_vec()).is_ok() => {}
+                    Err(rustix::io::Errno::INTR) => {}
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        });
+        reading.map_err(|e| CommandError::io("cannot read standard input", &e))?;
+        *self = Self::Open(keys);
+        Ok(())
+    }
+
+    /// What is typed next; nothing, once, at the end of input.
+    pub(crate) async fn next(&mut self) -> Vec<u8> {
+        match self {
+            Self::Open(keys) => keys.recv().await.unwrap_or_else(|| {
+                *self = Self::Ended;
+                Vec::new()
+            }),
+            Self::Unasked | Self::Ended => std::future::pending().await,
+        }
     }
 }
 

@@ -101,6 +101,7 @@ fn none(of: &str) -> CommandError {
 
 async fn of_session(client: &Client, session: &Session) -> Result<Vec<Target>> {
     let workers = client.workers(session.id).await?.into_iter();
+    let workers = workers.map(|state| state.worker);
     let terminals = workers.filter(|worker| worker.kind == WorkerKind::Terminal);
     let target = |worker| Target {
         session: session.clone(),

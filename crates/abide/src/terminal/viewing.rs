@@ -1,20 +1,19 @@
 //! Being attached: keys there, output here, until one side leaves.
 
-use std::future::poll_fn;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::task::Poll;
 use std::time::Duration;
 
 use abide_client::{Attach, Client, ResumableAttachment, ResumePolicy, Shown};
-use abide_model::{Exit, StepStatus, ViewerRole};
+use abide_model::{Exit, StepStatus, ToTerminal, ViewerRole};
 use rustix::termios::tcgetwinsize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 
 use super::display::Display;
-use super::keys::DetachKey;
+use super::film::Film;
+use super::keys::{DetachKey, Keys};
 use super::raw::Raw;
+use super::signals::Signals;
 use super::target::{Target, label};
 use crate::commands::App;
 use crate::connect::locator;
@@ -43,6 +42,10 @@ pub(crate) struct Viewing {
     pub(crate) from: Option<u64>,
     /// The end of a file or a pipe on standard input is typed, too.
     pub(crate) ends_input: bool,
+    /// What the others see the viewer called.
+    pub(crate) name: Option<String>,
+    /// Where what is shown is written down.
+    pub(crate) film: Option<Film>,
 }
 
 /// Why looking ended.
@@ -74,7 +77,14 @@ pub(crate) async fn view(app: App<'_>, client: Client, viewing: Viewing) -> Resu
     };
     let (session, worker) = (viewing.target.session.id, viewing.target.worker.id);
     let locate = locator(&app.config, || {});
-    let attachment = ResumableAttachment::new(client, session, worker, attach, policy, locate);
+    let mut attachment = ResumableAttachment::new(client, session, worker, attach, policy, locate);
+    if let Some(name) = &viewing.name {
+        attachment = attachment.introduced(ToTerminal::Hello {
+            name: Some(name.clone()),
+            role: None,
+            size_policy: None,
+        });
+    }
     let (cols, rows) = size.unwrap_or(USUAL);
     let failed = |e: std::io::Error| CommandError::io("cannot use this terminal", &e);
     let mut here = Here {
@@ -90,14 +100,6 @@ pub(crate) async fn view(app: App<'_>, client: Client, viewing: Viewing) -> Resu
     };
     let ending = here.stay().await;
     here.leave(ending).await
-}
-
-/// What is typed.
-enum Keys {
-    /// Before it is attached.
-    Unasked,
-    Open(mpsc::Receiver<Vec<u8>>),
-    Ended,
 }
 
 struct Here<'a> {
@@ -144,6 +146,9 @@ impl Here<'_> {
     }
 
     fn show(&mut self, shown: Shown) -> Result<Option<Ending>> {
+        if let Some(film) = &mut self.viewing.film {
+            film.take(&shown)?;
+        }
         match shown {
             Shown::Attached { cols, rows } => {
                 if self.raw.is_none() && self.is_terminal {
@@ -168,6 +173,8 @@ impl Here<'_> {
             }
             Shown::Resized { cols, rows } => self.display.resize(cols, rows),
             Shown::Exited(exit) => return Ok(Some(Ending::Exited(exit))),
+            // Nothing that stands on the screen.
+            Shown::Viewers { .. } | Shown::Refused { .. } => {}
         }
         Ok(None)
     }
@@ -238,6 +245,9 @@ impl Here<'_> {
             let _ = tokio::time::timeout(LAST_WORD, self.display.drain()).await;
         }
         self.raw = None;
+        if let Some(film) = self.viewing.film.take() {
+            film.finish()?;
+        }
         self.conclude(ending?).await
     }
 
@@ -266,69 +276,6 @@ impl Here<'_> {
             }
             Ending::Signal(number) => Ok(ExitCode::from(128 + number)),
         }
-    }
-}
-
-impl Keys {
-    /// Begins to read standard input. The thread ends with the program: nobody else can end a read.
-    fn ask(&mut self) -> Result {
-        if !matches!(self, Self::Unasked) {
-            return Ok(());
-        }
-        let (sender, keys) = mpsc::channel(16);
-        let reading = std::thread::Builder::new().spawn(move || {
-            let mut typed = [0; 8192];
-            loop {
-                match rustix::io::read(rustix::stdio::stdin(), &mut typed) {
-                    Ok(0) => return,
-                    Ok(count) if sender.blocking_send(typed[..count].to_vec()).is_ok() => {}
-                    Err(rustix::io::Errno::INTR) => {}
-                    Ok(_) | Err(_) => return,
-                }
-            }
-        });
-        reading.map_err(|e| CommandError::io("cannot read standard input", &e))?;
-        *self = Self::Open(keys);
-        Ok(())
-    }
-
-    /// What is typed next; nothing, once, at the end of input.
-    async fn next(&mut self) -> Vec<u8> {
-        match self {
-            Self::Open(keys) => keys.recv().await.unwrap_or_else(|| {
-                *self = Self::Ended;
-                Vec::new()
-            }),
-            Self::Unasked | Self::Ended => std::future::pending().await,
-        }
-    }
-}
-
-/// The signals that end the program.
-struct Signals(Vec<(Signal, u8)>);
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        // SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-        let numbers = [1_u8, 2, 3, 15];
-        let listen = |number: u8| Ok((signal(SignalKind::from_raw(number.into()))?, number));
-        numbers
-            .into_iter()
-            .map(listen)
-            .collect::<std::io::Result<_>>()
-            .map(Self)
-    }
-
-    async fn next(&mut self) -> u8 {
-        poll_fn(|cx| {
-            for (signal, number) in &mut self.0 {
-                if signal.poll_recv(cx).is_ready() {
-                    return Poll::Ready(*number);
-                }
-            }
-            Poll::Pending
-        })
-        .await
     }
 }
 

@@ -1,7 +1,11 @@
 //! Terminals through the API: real shells, attachments as a client makes them, bytes compared.
 
 mod attachments;
+mod crowds;
+mod journal;
+mod presence;
 mod requests;
+mod restarts;
 mod survival;
 mod viewers;
 

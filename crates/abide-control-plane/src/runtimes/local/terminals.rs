@@ -1,11 +1,13 @@
 //! Terminals of this process's session agent.
 
+use std::sync::Arc;
+
 use abide_model::{
     Exit, NewWorker, Problem, ProblemCode, Session, SessionId, TerminalSpec, Worker, WorkerId,
 };
 use abide_session_agent::{NewTerminal, TerminalHandle, WindowSize};
 use abide_store::StoreError;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{LocalRuntimes, unavailable, workspace_dir};
 use crate::service::{Outcome, store_problem};
@@ -58,6 +60,35 @@ impl LocalRuntimes {
             self.store.worker_exited(worker.id, exit).await?;
         }
         Ok(())
+    }
+
+    /// A terminal whose program has ended may have programs left that go on under its keeper.
+    pub(super) async fn adopt_what_ended_terminals_left(&self) -> Result<(), StoreError> {
+        for worker in self.store.ended_terminals().await? {
+            if self.agent.is_kept(worker.id) {
+                self.adopt_terminal(&worker).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a terminal left that ended before this process started.
+    pub(super) async fn reopen_terminal(&self, worker: &Worker) -> Option<TerminalHandle> {
+        let _lock = self.locks.lock(worker.session_id).await;
+        if self.agent.terminal(worker.id).is_none() {
+            let (agent, recorder) = (Arc::clone(&self.agent), self.recorder.clone());
+            let (id, session) = (worker.id, worker.session_id);
+            let policy = worker.terminal.as_ref()?.size_policy.unwrap_or_default();
+            // Its journal is read through to see how much of it is whole.
+            let adopting = tokio::task::spawn_blocking(move || {
+                agent.adopt_terminal(id, session, policy, recorder)
+            });
+            let adopted = adopting.await.ok()?;
+            adopted
+                .inspect_err(|error| debug!(worker = %id, %error, "nothing is left"))
+                .ok()?;
+        }
+        self.agent.terminal(worker.id)
     }
 
     pub(super) async fn start_terminal(

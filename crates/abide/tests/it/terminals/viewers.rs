@@ -1,8 +1,7 @@
 //! Several who look, and how little they matter to each other and to the program.
 
-use abide_model::{FromTerminal, ToTerminal};
+use abide_model::{AttachmentError, FromTerminal, ToTerminal};
 use serde_json::json;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Terminal;
 
@@ -22,11 +21,17 @@ async fn all_see_the_same_and_who_looks_cannot_type() {
     }
     assert_eq!(terminal.state().await["viewers"], 3);
     spectator.types("echo never\n").await;
-    assert_eq!(spectator.closed().await.0, CloseCode::Policy);
+    let refused = spectator.told(|message| match message {
+        FromTerminal::Error { code, .. } => Some(*code),
+        _ => None,
+    });
+    assert_eq!(refused.await, AttachmentError::NotDriving);
     drop(other);
     one.types("echo st'i'll\n").await;
-    one.until("still\r\n$ ").await;
-    assert!(!one.has("never"));
+    for viewer in [&mut one, &mut spectator] {
+        viewer.until("still\r\n$ ").await;
+        assert!(!viewer.has("never"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
