@@ -6,12 +6,14 @@ use abide_model::{
     AgentHealth, AgentSession, AgentStep, BOOT_ID_HEADER, RegisterSession, RunStep,
     SESSION_TOKEN_HEADER, STEP_FRAMES, WorkerExit,
 };
+use abide_session_agent::Tasks;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Response};
 
+use crate::forward::Forward;
 use crate::lines;
 use crate::link::{AgentLink, Answered, Call, Caller, Frames, PassedOn};
 pub use crate::peer::{AgentTimes, Connections};
@@ -228,6 +230,19 @@ impl AgentLink for AgentClient {
             let request = self.request(Method::GET, &path, Some(caller));
             let response = self.peer.ask(request, Bytes::new()).await?;
             Ok(passed_on(response, self.peer.endpoint().to_owned()))
+        })
+    }
+
+    fn forward<'a>(
+        &'a self,
+        forward: &'a Forward,
+        tasks: &'a Tasks,
+        caller: Caller<'a>,
+    ) -> Call<'a, Response<Body>> {
+        Box::pin(async move {
+            let path = format!("/v1/sessions/{}/workers{}", caller.session, forward.rest);
+            let request = self.request(forward.method.clone(), &path, Some(caller));
+            self.peer.forward(request, forward, tasks).await
         })
     }
 

@@ -8,17 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_model::{
-    AgentStep, AuthMode, PlaneNews, Problem, ProblemCode, RunStep, Runtime, STEP_FRAMES, Timestamp,
-    WorkerId,
+    AgentStep, AuthMode, PlaneNews, Problem, ProblemCode, RunStep, Runtime, STEP_FRAMES,
+    StartTerminal, TerminalState, Timestamp, WorkerId,
 };
+use abide_session_agent::Tasks;
+use axum::body::Body;
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{Method, Response};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::auth::Minter;
+use crate::forward::Forward;
 use crate::link::{CallError, Frames};
 pub use crate::peer::{AgentTimes, Connections};
 use crate::peer::{Peer, RequestParts, encode};
@@ -329,6 +332,58 @@ impl DataPlaneClient {
             head: number(response.headers(), "x-output-head"),
             frames: self.peer.frames(response).value,
         })
+    }
+
+    /// Hands on a request about a session's workers. Where the answer is a WebSocket, one of `tasks`
+    /// joins it to the client's.
+    ///
+    /// # Errors
+    /// What is refused below; 503 `runtime_unreachable`.
+    pub async fn forward(
+        &self,
+        session: &str,
+        forward: &Forward,
+        tasks: &Tasks,
+        trace: &TraceContext,
+    ) -> Result<Response<Body>, Problem> {
+        let path = format!("/sessions/{session}/workers{}", forward.rest);
+        let repeat = forward.method == Method::GET;
+        let answer = self
+            .persist(repeat, || {
+                let request = self.request(forward.method.clone(), &path, trace);
+                self.peer.forward(request, forward, tasks)
+            })
+            .await;
+        answer.map_err(as_problem)
+    }
+
+    /// Starts a program on a terminal.
+    ///
+    /// # Errors
+    /// 404, 410, 429, those of [`Self::create`].
+    pub async fn start_terminal(
+        &self,
+        session: &str,
+        new: &StartTerminal,
+        trace: &TraceContext,
+    ) -> Result<TerminalState, Problem> {
+        let path = format!("/sessions/{session}/workers");
+        let limit = self.ready_within();
+        self.repeated(Method::POST, &path, trace, encode(new), limit)
+            .await
+    }
+
+    /// A session's terminals as they stand.
+    ///
+    /// # Errors
+    /// Those of [`Self::session`].
+    pub async fn terminals(
+        &self,
+        session: &str,
+        trace: &TraceContext,
+    ) -> Result<Vec<TerminalState>, Problem> {
+        let path = format!("/sessions/{session}/workers");
+        self.question(Method::GET, &path, trace).await
     }
 
     /// Whether the data plane answers at all.

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod client;
 pub mod containment;
 mod error;
+pub mod forward;
 mod http;
 mod lines;
 pub mod link;

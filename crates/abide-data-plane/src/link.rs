@@ -7,9 +7,13 @@ use std::time::Duration;
 use abide_model::{
     AgentHealth, AgentSession, AgentStep, Problem, RegisterSession, RunStep, StepFrame, WorkerExit,
 };
+use abide_session_agent::Tasks;
+use axum::body::Body;
 use bytes::Bytes;
 use futures_util::Stream;
+use hyper::Response;
 
+use crate::forward::Forward;
 use crate::trace::TraceContext;
 
 /// An exchange under way.
@@ -154,6 +158,13 @@ pub trait AgentLink: Send + Sync + std::fmt::Debug {
     fn output_frames<'a>(&'a self, query: &'a str, caller: Caller<'a>) -> Call<'a, Frames>;
     /// Output of a session's worker; `query` goes on as it is.
     fn output<'a>(&'a self, query: &'a str, caller: Caller<'a>) -> Call<'a, PassedOn>;
+    /// Hands on a request about a session's workers.
+    fn forward<'a>(
+        &'a self,
+        forward: &'a Forward,
+        tasks: &'a Tasks,
+        caller: Caller<'a>,
+    ) -> Call<'a, Response<Body>>;
     /// Every session the agent has; needs its secret.
     fn sessions(&self) -> Call<'_, Answered<Vec<AgentSession>>>;
     /// Interpreters that died by themselves after this sequence number, waited for at most `wait`;

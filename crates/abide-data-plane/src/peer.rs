@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use abide_model::{BOOT_ID_HEADER, Problem, ProblemCode};
+use abide_session_agent::Tasks;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use tower::ServiceExt as _;
 
+use crate::forward::{self, Forward};
 use crate::lines;
 use crate::link::{Answered, CallError, Frames};
 use crate::trace::{REQUEST_ID_HEADER, TRACEPARENT_HEADER, TraceContext};
@@ -221,10 +223,37 @@ impl Peer {
         if response.status().is_success() {
             return Ok(response);
         }
-        let status = response.status();
-        let boot_id = boot_id(&response);
+        Err(self.refused(response).await?)
+    }
+
+    /// Hands a request on and returns the answer, which may be a WebSocket that is joined to the
+    /// client's by one of `tasks`. A refusal is an error.
+    pub(crate) async fn forward(
+        &self,
+        mut request: RequestParts,
+        forward: &Forward,
+        tasks: &Tasks,
+    ) -> Result<Response<Body>, CallError> {
+        if let Some(headers) = request.0.headers_mut() {
+            headers.extend(forward.handed_on());
+        }
+        if let Some(upgrade) = &forward.upgrade {
+            // For a service of this process.
+            request = RequestParts(request.0.extension(upgrade.clone()));
+        }
+        let response = self.send(request, forward.body.clone()).await?;
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !switches && !response.status().is_success() {
+            return Err(self.refused(response).await?);
+        }
+        Ok(forward::answer(response, forward.upgrade.clone(), tasks))
+    }
+
+    /// What a refusal says.
+    async fn refused(&self, response: Response<Body>) -> Result<CallError, CallError> {
+        let (status, boot_id) = (response.status(), boot_id(&response));
         let body = self.whole(response).await?;
-        Err(CallError::Refused {
+        Ok(CallError::Refused {
             problem: Box::new(problem(self.what, status, &body)),
             boot_id,
         })

@@ -12,11 +12,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_model::{Exit, PlaneNews, Problem, Route, Timestamp};
+use abide_model::{Exit, PlaneNews, Problem, Route, Timestamp, WorkerExit};
 use abide_session_agent::Tasks;
 use abide_store::Clock;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tracing::warn;
 
 use crate::agent_client::{AgentClient, Connections};
 use crate::link::{AgentLink, Call, CallError, Caller};
@@ -204,6 +205,19 @@ impl DataPlane {
         self.news.add(route, exit);
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// Tells that a terminal ended.
+    pub(crate) async fn tell_terminal_ended(&self, ended: &WorkerExit) {
+        match self.registry.load(&ended.session_id).await {
+            Ok(Some(route)) => self.news.terminal_ended(&route, ended),
+            // Its session is gone, and everybody was told that.
+            Ok(None) => {}
+            Err(error) => warn!(
+                session_id = %ended.session_id, error = %error.chain(),
+                "cannot tell that a terminal ended"
+            ),
+        }
     }
 
     /// The way to a route's session agent.

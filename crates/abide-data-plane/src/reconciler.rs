@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_model::{AgentSession, Route, RouteStatus, Timestamp};
+use abide_model::{AgentSession, Route, RouteStatus, Timestamp, WorkerKind};
 use futures_util::StreamExt as _;
 use tracing::{info, warn};
 
@@ -238,6 +238,10 @@ impl DataPlane {
     async fn note_exits(&self, exits: &[abide_model::WorkerExit], after: &mut u64) {
         for exit in exits {
             *after = (*after).max(exit.sequence);
+            if exit.kind == WorkerKind::Terminal {
+                self.tell_terminal_ended(exit).await;
+                continue;
+            }
             let marked = self
                 .mark_crashed(
                     &exit.session_id,

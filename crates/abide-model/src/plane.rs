@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exit, NewStep, Runtime, SessionId, Step, StepError, StepId, StepOutcome, StepResult,
-    StepStatus, Timestamp, WorkerId,
+    Exit, NewStep, Runtime, SessionId, Step, StepError, StepId, StepOutcome, StepResult, StepStatus,
+    TerminalSpec, Timestamp, WorkerId, WorkerKind,
 };
 
 /// Carries a session's token to its session agent.
@@ -187,7 +187,17 @@ pub enum StepFrame {
     },
 }
 
-/// An interpreter that died by itself, as the plane above hears of it.
+/// `POST /v1/sessions/{id}/workers` of a session agent, and of a data plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTerminal {
+    /// Chosen by the caller. The same id again finds the terminal that was started.
+    pub id: WorkerId,
+    /// What is to be started.
+    #[serde(flatten)]
+    pub spec: TerminalSpec,
+}
+
+/// An interpreter that died by itself, or a terminal that ended, as the plane above hears of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerExit {
@@ -195,10 +205,18 @@ pub struct WorkerExit {
     pub sequence: u64,
     /// Whose.
     pub session_id: String,
-    /// Which interpreter.
+    /// Which worker.
     pub worker_id: WorkerId,
+    /// What it was.
+    #[serde(default = "interpreter")]
+    pub kind: WorkerKind,
     /// How.
     pub exit: Exit,
+}
+
+/// What every worker was that is told of without saying.
+const fn interpreter() -> WorkerKind {
+    WorkerKind::Interpreter
 }
 
 /// `GET /events` of a data plane: what befell sessions, for whoever keeps records of them.
@@ -225,9 +243,12 @@ pub struct SessionNews {
     pub session_id: String,
     /// How it stands from then on.
     pub status: RouteStatus,
-    /// Its interpreter, or the one it had.
+    /// Its interpreter, or the one it had; or a terminal of it that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<WorkerId>,
+    /// What that is.
+    #[serde(default = "interpreter")]
+    pub kind: WorkerKind,
     /// How that ended, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,

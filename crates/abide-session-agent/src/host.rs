@@ -14,6 +14,7 @@ mod output;
 mod recovery;
 mod register;
 mod steps;
+mod terminals;
 mod tokens;
 
 use std::collections::HashMap;

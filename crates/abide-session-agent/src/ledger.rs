@@ -13,7 +13,9 @@ mod steps;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use abide_model::{Exit, NewStep, SessionId, StepId, StepOutcome, WorkerId};
+use abide_model::{
+    Exit, NewStep, SessionId, StepId, StepOutcome, Timestamp, WorkerExit, WorkerId, WorkerKind,
+};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
@@ -124,6 +126,44 @@ impl Ledger {
         remove_dir(&self.dir);
     }
 
+    /// Tells the plane above how a worker ended.
+    pub(crate) fn tell(&self, worker_id: WorkerId, kind: WorkerKind, exit: Exit) {
+        self.exits.push(WorkerExit {
+            sequence: 0,
+            session_id: self.label.clone(),
+            worker_id,
+            kind,
+            exit,
+        });
+    }
+
+    /// Notes how a worker ended; what it was, if that is news.
+    fn ended(&self, worker: WorkerId, exit: &Exit) -> std::io::Result<Option<WorkerKind>> {
+        let kind = self.with_record(|record| {
+            if record.worker == Some(worker) && record.exit.is_none() {
+                return Some(WorkerKind::Interpreter);
+            }
+            let terminal = record.terminal(worker)?;
+            terminal
+                .ended
+                .is_none()
+                .then_some(WorkerKind::Terminal)
+        });
+        match kind {
+            None => {}
+            Some(WorkerKind::Interpreter) => {
+                self.change(|record| record.exit = Some(exit.clone()))?;
+            }
+            Some(WorkerKind::Terminal) => self.change(|record| {
+                let mut terminals = record.terminals.iter_mut();
+                if let Some(terminal) = terminals.find(|terminal| terminal.id == worker) {
+                    terminal.ended = Some((exit.clone(), Timestamp::now()));
+                }
+            })?,
+        }
+        Ok(kind)
+    }
+
     fn finish(&self, step: &NewStep, outcome: &StepOutcome) -> std::io::Result<i64> {
         let (first, sequence) = self.steps.lock().finish(step, outcome)?;
         if first {
@@ -166,19 +206,18 @@ impl Recorder for Ledger {
         exit: Exit,
         crashed: bool,
     ) -> Recording<'_> {
-        let news =
-            self.with_record(|record| record.worker == Some(worker) && record.exit.is_none());
-        if news {
-            let recorded = self.change(|record| record.exit = Some(exit.clone()));
-            if let Err(error) = recorded {
-                return Box::pin(std::future::ready(Err(failed(error))));
-            }
-            if crashed {
+        let recorded = self.ended(worker, &exit);
+        if let Ok(Some(kind)) = recorded {
+            let is_interpreter = kind == WorkerKind::Interpreter;
+            if is_interpreter && crashed {
                 warn!(session_id = %self.label, worker_id = %worker, reason = exit.reason, "crashed");
-                self.exits.push(self.label.clone(), worker, exit);
+            }
+            // An interpreter that was ended was ended by whoever would hear of it.
+            if !is_interpreter || crashed {
+                self.tell(worker, kind, exit);
             }
         }
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(recorded.map(drop).map_err(failed)))
     }
 }
 

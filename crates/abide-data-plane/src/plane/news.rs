@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use abide_model::{Exit, PlaneNews, Route, SessionNews, new_uuid};
+use abide_model::{
+    Exit, PlaneNews, Route, SessionNews, WorkerExit, WorkerId, WorkerKind, new_uuid,
+};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -31,6 +33,21 @@ impl Default for News {
 impl News {
     /// Notes how a session's route stands from now on.
     pub(super) fn add(&self, route: &Route, exit: Option<Exit>) {
+        self.note(route, (route.worker_id, WorkerKind::Interpreter), exit);
+    }
+
+    /// Notes that a terminal of a session ended.
+    pub(super) fn terminal_ended(&self, route: &Route, ended: &WorkerExit) {
+        let terminal = (Some(ended.worker_id), WorkerKind::Terminal);
+        self.note(route, terminal, Some(ended.exit.clone()));
+    }
+
+    fn note(
+        &self,
+        route: &Route,
+        (worker_id, kind): (Option<WorkerId>, WorkerKind),
+        exit: Option<Exit>,
+    ) {
         let mut kept = self.kept.lock();
         let sequence = *self.last.borrow() + 1;
         if kept.len() == KEPT {
@@ -40,7 +57,8 @@ impl News {
             sequence,
             session_id: route.session_id.clone(),
             status: route.status,
-            worker_id: route.worker_id,
+            worker_id,
+            kind,
             exit,
         });
         // Under the lock, so that the numbers come in order.

@@ -1,9 +1,9 @@
-//! Interpreters that died by themselves, for the plane above.
+//! Interpreters that died by themselves, and terminals that ended, for the plane above.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use abide_model::{Exit, Timestamp, WorkerExit, WorkerId};
+use abide_model::{Timestamp, WorkerExit};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -29,19 +29,14 @@ impl Exits {
         }
     }
 
-    /// Adds one and wakes whoever waits for it.
-    pub(crate) fn push(&self, session_id: String, worker_id: WorkerId, exit: Exit) {
+    /// Adds one, with the next number, and wakes whoever waits for it.
+    pub(crate) fn push(&self, exit: WorkerExit) {
         let mut latest = self.latest.lock();
         let sequence = *self.head.borrow() + 1;
         if latest.len() == REMEMBERED {
             latest.pop_front();
         }
-        latest.push_back(WorkerExit {
-            sequence,
-            session_id,
-            worker_id,
-            exit,
-        });
+        latest.push_back(WorkerExit { sequence, ..exit });
         self.head.send_replace(sequence);
     }
 
@@ -72,7 +67,19 @@ impl Exits {
 
 #[cfg(test)]
 mod tests {
+    use abide_model::{Exit, WorkerId, WorkerKind};
+
     use super::*;
+
+    fn exit(session: &str) -> WorkerExit {
+        WorkerExit {
+            sequence: 0,
+            session_id: session.to_owned(),
+            worker_id: WorkerId::new(),
+            kind: WorkerKind::Interpreter,
+            exit: Exit::default(),
+        }
+    }
 
     #[tokio::test]
     async fn exits_come_in_order_and_wake_who_waits() {
@@ -80,11 +87,11 @@ mod tests {
         let none = exits.after(0, Duration::ZERO).await;
         assert!(none.is_empty());
         let waiting = exits.after(0, Duration::from_secs(600));
-        let pushing = async { exits.push("s1".to_owned(), WorkerId::new(), Exit::default()) };
+        let pushing = async { exits.push(exit("s1")) };
         let (found, ()) = tokio::join!(waiting, pushing);
         assert_eq!(found.len(), 1);
         for n in 0..REMEMBERED {
-            exits.push(format!("s{n}"), WorkerId::new(), Exit::default());
+            exits.push(exit(&format!("s{n}")));
         }
         let all = exits.after(0, Duration::ZERO).await;
         assert_eq!(all.len(), REMEMBERED);

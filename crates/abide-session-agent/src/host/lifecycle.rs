@@ -108,6 +108,7 @@ impl SessionHost {
         self.agent
             .end(hosted.id, "the session was terminated")
             .await;
+        self.end_terminals(hosted.id).await;
         self.remove_files(ledger).await;
         tracing::info!(session_id = %ledger.label, "terminated");
         self.forget(hosted);

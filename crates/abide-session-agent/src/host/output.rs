@@ -37,7 +37,7 @@ impl SessionHost {
         let hosted = self.authorized(label, credentials)?;
         let record = hosted.registered().ok_or_else(session_not_found)?.record();
         let id = worker.or(record.worker).ok_or_else(worker_not_found)?;
-        if !record.workers().any(|known| known == id) {
+        if !record.interpreters().any(|known| known == id) {
             return Err(worker_not_found());
         }
         let live = self

@@ -36,6 +36,7 @@ impl SessionHost {
             }
             known.extend(record.workers());
             self.adopt(id, &ledger).await;
+            self.adopt_terminals(id, &ledger).await;
             let hosted = Hosted::new(id);
             let _ = hosted.ledger.set(ledger);
             self.sessions.lock().insert(id, Arc::new(hosted));

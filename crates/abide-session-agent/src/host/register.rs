@@ -118,6 +118,7 @@ impl SessionHost {
             worker: None,
             earlier_workers: Vec::new(),
             exit: None,
+            terminals: Vec::new(),
             terminating: false,
             created_at: Timestamp::now(),
         };
