@@ -5,6 +5,7 @@ mod dialect;
 use std::path::PathBuf;
 
 use abide_data_plane::auth::AuthConfig;
+use abide_session_agent::http::SignsOfLife;
 
 pub use dialect::DialectConfig;
 
@@ -31,6 +32,8 @@ pub struct ControlPlaneConfig {
     pub queue_length: usize,
     /// Applied to steps that bring no `timeout_ms`; none by default.
     pub step_timeout_ms: Option<u64>,
+    /// What those who view terminals are given up by.
+    pub signs_of_life: SignsOfLife,
     /// The multi-terminal dialect.
     pub dialect: DialectConfig,
     /// Register an unknown `agent_id` instead of answering 404.

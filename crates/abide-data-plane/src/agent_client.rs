@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use abide_model::{
     AgentHealth, AgentSession, AgentStep, BOOT_ID_HEADER, RegisterSession, RunStep,
-    SESSION_TOKEN_HEADER, STEP_FRAMES, WorkerExit,
+    SESSION_TOKEN_HEADER, STEP_FRAMES, TerminalState, WorkerNews,
 };
 use abide_session_agent::Tasks;
 use axum::body::Body;
@@ -236,13 +236,24 @@ impl AgentLink for AgentClient {
     fn forward<'a>(
         &'a self,
         forward: &'a Forward,
+        boot_id: &'a str,
         tasks: &'a Tasks,
         caller: Caller<'a>,
     ) -> Call<'a, Response<Body>> {
         Box::pin(async move {
             let path = format!("/v1/sessions/{}/workers{}", caller.session, forward.rest);
-            let request = self.request(forward.method.clone(), &path, Some(caller));
+            let request = self
+                .request(forward.method.clone(), &path, Some(caller))
+                .header(BOOT_ID_HEADER, boot_id);
             self.peer.forward(request, forward, tasks).await
+        })
+    }
+
+    fn terminals(&self) -> Call<'_, Answered<Vec<TerminalState>>> {
+        Box::pin(async {
+            let request = self.request(Method::GET, "/v1/workers", None);
+            let limit = self.peer.answer_within();
+            self.peer.json(request, Bytes::new(), limit).await
         })
     }
 
@@ -255,9 +266,9 @@ impl AgentLink for AgentClient {
         })
     }
 
-    fn exits(&self, after: u64, wait: Duration) -> Call<'_, Answered<Vec<WorkerExit>>> {
+    fn news(&self, after: u64, wait: Duration) -> Call<'_, Answered<Vec<WorkerNews>>> {
         Box::pin(async move {
-            let path = format!("/v1/exits?after={after}&wait_ms={}", wait.as_millis());
+            let path = format!("/v1/news?after={after}&wait_ms={}", wait.as_millis());
             let request = self.request(Method::GET, &path, None);
             let limit = self.peer.answer_within() + wait;
             self.peer.json(request, Bytes::new(), limit).await

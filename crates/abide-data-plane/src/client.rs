@@ -14,12 +14,13 @@ use abide_model::{
 use abide_session_agent::Tasks;
 use axum::body::Body;
 use bytes::Bytes;
-use hyper::{Method, Response};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap};
+use hyper::{Method, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::attachment::RemoteAttachment;
 use crate::auth::Minter;
 use crate::forward::Forward;
 use crate::link::{CallError, Frames};
@@ -92,6 +93,7 @@ struct CreateBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_seconds: Option<i64>,
     sliding: bool,
+    interpreter: bool,
 }
 
 impl DataPlaneClient {
@@ -132,6 +134,7 @@ impl DataPlaneClient {
             scratch: new.scratch,
             ttl_seconds: new.ttl_seconds,
             sliding: new.sliding,
+            interpreter: new.interpreter,
         });
         self.repeated(Method::POST, "/sessions", trace, body, self.ready_within())
             .await
@@ -357,6 +360,27 @@ impl DataPlaneClient {
         answer.map_err(as_problem)
     }
 
+    /// Attaches to a terminal; `query` is that of [`abide_session_agent::http::query_of`].
+    ///
+    /// # Errors
+    /// Those of [`Self::forward`].
+    pub async fn attach(
+        &self,
+        session: &str,
+        worker: WorkerId,
+        query: &str,
+        trace: &TraceContext,
+    ) -> Result<RemoteAttachment, Problem> {
+        let path = format!("/sessions/{session}/workers/{worker}/attach?{query}");
+        let answer = self
+            .persist(true, || {
+                let request = self.request(Method::GET, &path, trace);
+                self.peer.attach(request)
+            })
+            .await;
+        answer.map_err(as_problem)
+    }
+
     /// Starts a program on a terminal.
     ///
     /// # Errors
@@ -373,17 +397,62 @@ impl DataPlaneClient {
             .await
     }
 
+    /// A terminal as it stands.
+    ///
+    /// # Errors
+    /// 404 `worker_not_found`, those of [`Self::session`].
+    pub async fn terminal(
+        &self,
+        session: &str,
+        worker: WorkerId,
+        trace: &TraceContext,
+    ) -> Result<TerminalState, Problem> {
+        let path = format!("/sessions/{session}/workers/{worker}");
+        self.question(Method::GET, &path, trace).await
+    }
+
+    /// Ends a terminal's whole process tree, and with `forget` removes what it left; as it ended.
+    ///
+    /// # Errors
+    /// Those of [`Self::terminal`].
+    pub async fn end_terminal(
+        &self,
+        session: &str,
+        worker: WorkerId,
+        forget: bool,
+        trace: &TraceContext,
+    ) -> Result<TerminalState, Problem> {
+        let path = format!("/sessions/{session}/workers/{worker}");
+        let (method, path) = if forget {
+            (Method::DELETE, path)
+        } else {
+            (Method::POST, format!("{path}/stop"))
+        };
+        // Programs are given time to end.
+        let limit = self.ready_within();
+        self.repeated(method, &path, trace, Bytes::new(), limit)
+            .await
+    }
+
     /// A session's terminals as they stand.
     ///
     /// # Errors
     /// Those of [`Self::session`].
-    pub async fn terminals(
+    pub async fn terminals_of(
         &self,
         session: &str,
         trace: &TraceContext,
     ) -> Result<Vec<TerminalState>, Problem> {
         let path = format!("/sessions/{session}/workers");
         self.question(Method::GET, &path, trace).await
+    }
+
+    /// The terminals of all sessions, as they stand.
+    ///
+    /// # Errors
+    /// 503 also where one of the runtimes does not tell.
+    pub async fn terminals(&self, trace: &TraceContext) -> Result<Vec<TerminalState>, Problem> {
+        self.question(Method::GET, "/workers", trace).await
     }
 
     /// Whether the data plane answers at all.

@@ -1,21 +1,32 @@
 //! Requests that are handed on to the plane below as they are, WebSockets included.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use abide_session_agent::Tasks;
 use axum::body::Body;
 use bytes::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, UPGRADE};
+use hyper::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, UPGRADE,
+};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
+/// Bytes of an attachment that are under way within this process at most: what viewers type, and what
+/// terminals show. While as much waits for somebody to take it nothing more is read.
+const UNDER_WAY: (usize, usize) = (8 * 1024, 64 * 1024);
+
 /// What is handed on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Forward {
     /// `GET`, `POST`, …
     pub method: Method,
-    /// What follows the worker collection's path, query included.
+    /// What follows the path of the session's workers, query included.
     pub rest: String,
     /// Of the request; those that concern the plane below go on.
     pub headers: HeaderMap,
@@ -23,47 +34,66 @@ pub struct Forward {
     pub body: Bytes,
     /// The client's connection, if it is to become a WebSocket.
     pub upgrade: Option<OnUpgrade>,
+    /// Told of bytes that went to the client over a WebSocket.
+    pub sent: Option<Sent>,
 }
 
-/// Headers that mean something to whoever answers in the end.
-const HANDED_ON: [HeaderName; 5] = [
-    CONTENT_TYPE,
-    HeaderName::from_static("range"),
-    HeaderName::from_static("accept"),
-    HeaderName::from_static("last-event-id"),
-    HeaderName::from_static("idempotency-key"),
-];
+/// Takes a count of bytes.
+pub type Sent = Arc<dyn Fn(usize) + Send + Sync>;
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Forward");
+        shown.field("method", &self.method);
+        shown.field("rest", &self.rest).finish_non_exhaustive()
+    }
+}
 
 impl Forward {
-    /// A request below `/sessions/{id}/workers`; `None` if it is none.
-    pub fn of_workers(parts: &Parts, body: Bytes) -> Option<Self> {
-        let path = parts.uri.path_and_query()?.as_str();
-        let rest = path.splitn(4, '/').nth(3)?.strip_prefix("workers")?;
-        Some(Self {
+    /// A request of our own making.
+    pub fn new(method: Method, rest: String, body: Bytes) -> Self {
+        Self {
+            method,
+            rest,
+            headers: HeaderMap::new(),
+            body,
+            upgrade: None,
+            sent: None,
+        }
+    }
+
+    /// A client's request, by another path. `rest`: see [`Self::rest`].
+    pub fn of_request(parts: &Parts, rest: String, body: Bytes) -> Self {
+        Self {
             method: parts.method.clone(),
-            rest: rest.to_owned(),
+            rest,
             headers: parts.headers.clone(),
             body,
             upgrade: parts.extensions.get().cloned(),
-        })
+            sent: None,
+        }
     }
 
     /// The headers that go on.
     pub(crate) fn handed_on(&self) -> HeaderMap {
         let upgrades = self.upgrade.is_some();
         let goes_on = |name: &HeaderName| {
-            HANDED_ON.contains(name)
-                || upgrades && (is_of_websocket(name) || *name == CONNECTION || *name == UPGRADE)
+            [CONTENT_TYPE, ACCEPT].contains(name) || upgrades && is_of_websocket(name)
         };
-        let headers = self.headers.iter().filter(|(name, _)| goes_on(name));
-        headers
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+        selected(&self.headers, goes_on)
     }
 }
 
+/// Headers by which a connection becomes a WebSocket.
 fn is_of_websocket(name: &HeaderName) -> bool {
-    name.as_str().starts_with("sec-websocket-")
+    *name == CONNECTION || *name == UPGRADE || name.as_str().starts_with("sec-websocket-")
+}
+
+fn selected(headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let headers = headers.iter().filter(|(name, _)| wanted(name));
+    headers
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// The answer of the plane below as one of ours. Where that turned its connection into a WebSocket,
@@ -71,43 +101,86 @@ fn is_of_websocket(name: &HeaderName) -> bool {
 /// ends or `tasks` are stopped.
 pub(crate) fn answer(
     mut below: Response<Body>,
-    upgrade: Option<OnUpgrade>,
+    forward: &Forward,
     tasks: &Tasks,
 ) -> Response<Body> {
+    let switches = below.status() == StatusCode::SWITCHING_PROTOCOLS;
     // A service of this process has taken the client's connection itself.
     let is_elsewhere = below.extensions().get::<OnUpgrade>().is_some();
-    if below.status() == StatusCode::SWITCHING_PROTOCOLS
+    if switches
         && is_elsewhere
-        && let Some(upgrade) = upgrade
+        && let Some(above) = forward.upgrade.clone()
     {
         let below = hyper::upgrade::on(&mut below);
-        let stopping = tasks.stopping();
+        let (stopping, sent) = (tasks.stopping(), forward.sent.clone());
         tasks.spawn("attachment", async move {
-            let joined = async {
-                let (above, below) = tokio::try_join!(upgrade, below)?;
-                let (mut above, mut below) = (TokioIo::new(above), TokioIo::new(below));
-                let copied = tokio::io::copy_bidirectional(&mut above, &mut below).await;
-                // However one of them ended, the other has nobody left.
-                if let Err(error) = copied {
-                    debug!(%error, "an attachment broke off");
-                }
-                Ok::<_, hyper::Error>(())
-            };
             tokio::select! {
                 () = stopping.cancelled() => {}
-                joined = joined => if let Err(error) = joined {
-                    debug!(%error, "no attachment came about");
+                joined = join(above, below, sent) => if let Err(error) = joined {
+                    // Whichever of them it was, the other has nobody left.
+                    debug!(%error, "an attachment broke off");
                 }
             }
         });
     }
-    // Of the connection below, except where it stands for ours.
-    let switches = below.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let headers = below.headers_mut();
-    headers.remove("transfer-encoding");
-    headers.remove("x-request-id");
-    if !switches {
-        headers.remove(CONNECTION);
+    let (mut parts, body) = below.into_parts();
+    parts.headers = selected(&parts.headers, |name| {
+        if switches {
+            is_of_websocket(name)
+        } else {
+            [CONTENT_TYPE, CONTENT_LENGTH].contains(name)
+        }
+    });
+    Response::from_parts(parts, body)
+}
+
+async fn join(above: OnUpgrade, below: OnUpgrade, sent: Option<Sent>) -> std::io::Result<()> {
+    let both = async { tokio::try_join!(above, below) };
+    let (above, below) = both.await.map_err(std::io::Error::other)?;
+    let mut above = Counted {
+        stream: TokioIo::new(above),
+        sent,
+    };
+    let mut below = TokioIo::new(below);
+    let (typed, shown) = UNDER_WAY;
+    tokio::io::copy_bidirectional_with_sizes(&mut above, &mut below, typed, shown).await?;
+    Ok(())
+}
+
+/// A stream that tells how much is written to it.
+struct Counted<S> {
+    stream: S,
+    sent: Option<Sent>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
-    below
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        if let Some(sent) = &self.sent {
+            sent(written);
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

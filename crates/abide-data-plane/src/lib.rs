@@ -1,6 +1,7 @@
 //! The data plane: finds each session's runtime and gets each step to it, once.
 
 pub mod agent_client;
+pub mod attachment;
 pub mod auth;
 pub mod client;
 pub mod containment;

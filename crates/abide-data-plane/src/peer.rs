@@ -14,14 +14,16 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tower::ServiceExt as _;
 
+use crate::attachment::RemoteAttachment;
 use crate::forward::{self, Forward};
 use crate::lines;
 use crate::link::{Answered, CallError, Frames};
@@ -246,7 +248,30 @@ impl Peer {
         if !switches && !response.status().is_success() {
             return Err(self.refused(response).await?);
         }
-        Ok(forward::answer(response, forward.upgrade.clone(), tasks))
+        Ok(forward::answer(response, forward, tasks))
+    }
+
+    /// Asks for an attachment.
+    pub(crate) async fn attach(
+        &self,
+        request: RequestParts,
+    ) -> Result<RemoteAttachment, CallError> {
+        let request = request
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", &generate_key());
+        let exchange = async {
+            let response = self.send(request, Bytes::new()).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(self.refused(response).await?);
+            }
+            let connection = hyper::upgrade::on(response).await;
+            connection.map_err(|error| self.broke(error))
+        };
+        let connection = tokio::time::timeout(self.answer_within(), exchange).await;
+        let connection = connection.unwrap_or_else(|_| Err(self.broke("no answer in time")))?;
+        Ok(RemoteAttachment::over(connection).await)
     }
 
     /// What a refusal says.

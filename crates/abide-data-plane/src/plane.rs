@@ -7,12 +7,13 @@ mod questions;
 mod sessions;
 mod steps;
 mod streams;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_model::{Exit, PlaneNews, Problem, Route, Timestamp, WorkerExit};
+use abide_model::{Exit, PlaneNews, Problem, Route, Timestamp, WorkerNews};
 use abide_session_agent::Tasks;
 use abide_store::Clock;
 use parking_lot::Mutex;
@@ -207,17 +208,22 @@ impl DataPlane {
         let _ = self.events.send(event);
     }
 
-    /// Tells that a terminal ended.
-    pub(crate) async fn tell_terminal_ended(&self, ended: &WorkerExit) {
-        match self.registry.load(&ended.session_id).await {
-            Ok(Some(route)) => self.news.terminal_ended(&route, ended),
+    /// Tells what befell a terminal.
+    pub(crate) async fn tell_of_terminal(&self, told: &WorkerNews) {
+        match self.registry.load(&told.session_id).await {
+            Ok(Some(route)) => self.news.of_terminal(&route, told),
             // Its session is gone, and everybody was told that.
             Ok(None) => {}
-            Err(error) => warn!(
-                session_id = %ended.session_id, error = %error.chain(),
-                "cannot tell that a terminal ended"
-            ),
+            Err(error) => {
+                warn!(session_id = %told.session_id, error = %error.chain(), "cannot tell of a terminal");
+                self.news.skip();
+            }
         }
+    }
+
+    /// Something that befell terminals may not have been heard of.
+    pub(crate) fn may_have_missed_news(&self) {
+        self.news.skip();
     }
 
     /// The way to a route's session agent.

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exit, NewStep, Runtime, SessionId, Step, StepError, StepId, StepOutcome, StepResult, StepStatus,
-    TerminalSpec, Timestamp, WorkerId, WorkerKind,
+    Exit, NewStep, Runtime, SessionId, SizePolicy, Step, StepError, StepId, StepOutcome,
+    StepResult, StepStatus, TerminalSpec, Timestamp, WorkerId, WorkerKind,
 };
 
 /// Carries a session's token to its session agent.
@@ -65,6 +65,10 @@ pub struct RegisterSession {
     /// makes one below its own root and removes it with the session.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workspace_dir: String,
+    /// Whether it is to have an interpreter; one that has none yet gets it by being registered again
+    /// with one. Not asked for means yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<bool>,
 }
 
 /// A session as its agent shows it.
@@ -78,7 +82,8 @@ pub struct AgentSession {
     /// The normalised runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
-    /// Its present interpreter; another one after a restart, and its variables with it.
+    /// Its present interpreter; another one after a restart, and its variables with it. None while it
+    /// has terminals only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<WorkerId>,
     /// How its interpreter ended, when `status` is `crashed`.
@@ -197,21 +202,26 @@ pub struct StartTerminal {
     pub spec: TerminalSpec,
 }
 
-/// An interpreter that died by itself, or a terminal that ended, as the plane above hears of it.
+/// What befell a worker without the plane above having asked for it: an interpreter died by itself, a
+/// terminal ended or was changed by one who is attached to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WorkerExit {
-    /// Grows by one with each; ask for what comes after the last one seen.
+pub struct WorkerNews {
+    /// Grows with each of one session agent; those of a later start are higher.
     pub sequence: u64,
     /// Whose.
     pub session_id: String,
     /// Which worker.
     pub worker_id: WorkerId,
-    /// What it was.
+    /// What it is.
     #[serde(default = "interpreter")]
     pub kind: WorkerKind,
-    /// How.
-    pub exit: Exit,
+    /// How it ended, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// Whose size a terminal has from now on, if that was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_policy: Option<SizePolicy>,
 }
 
 /// What every worker was that is told of without saying.
@@ -243,7 +253,7 @@ pub struct SessionNews {
     pub session_id: String,
     /// How it stands from then on.
     pub status: RouteStatus,
-    /// Its interpreter, or the one it had; or a terminal of it that ended.
+    /// Its interpreter, or the one it had; or the terminal that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<WorkerId>,
     /// What that is.
@@ -252,6 +262,9 @@ pub struct SessionNews {
     /// How that ended, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// Whose size a terminal has from now on, if that was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_policy: Option<SizePolicy>,
 }
 
 /// A session's way to its runtime.

@@ -9,7 +9,8 @@
 //! ```text
 //! server   attached
 //!          viewers                       who is attached; again with each change of that
-//!          snapshot, frame SNAPSHOT      unless it resumes: in place of everything seen so far
+//!          snapshot, frame SNAPSHOT      unless it resumes: in place of everything seen so far; first with
+//!                                        little scrollback, then, if there is more, with all of it
 //!          frame OUTPUT …  resize …      as it happens; a snapshot again for who was too slow
 //!          exit                          when the program that was started has ended
 //!          error                         what was said in vain; before the server closes, why
@@ -196,6 +197,8 @@ crate::closed_set! {
         Slow = "slow",
         /// What it would have seen next has left the journal.
         Expired = "expired",
+        /// It has seen the screen, and now it is given all the scrollback it asked for.
+        Scrollback = "scrollback",
     }
 }
 

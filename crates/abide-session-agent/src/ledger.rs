@@ -14,17 +14,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abide_model::{
-    Exit, NewStep, SessionId, StepId, StepOutcome, Timestamp, WorkerExit, WorkerId, WorkerKind,
+    Exit, NewStep, SessionId, SizePolicy, StepId, StepOutcome, Timestamp, WorkerId, WorkerKind,
+    WorkerNews,
 };
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 pub(crate) use digest::CodeDigest;
-pub(crate) use record::SessionRecord;
+pub(crate) use record::{SessionRecord, TerminalRecord};
 use steps::Steps;
 pub(crate) use steps::{KnownStep, Unfinished};
 
-use crate::host::exits::Exits;
+use crate::host::news::News;
 use crate::metrics::AgentMetrics;
 use crate::recorder::{RecordFailed, Recorder, Recording};
 
@@ -36,7 +37,7 @@ pub(crate) struct Ledger {
     pub(crate) label: String,
     record: Mutex<SessionRecord>,
     steps: Mutex<Steps>,
-    exits: Arc<Exits>,
+    news: Arc<News>,
     metrics: Arc<AgentMetrics>,
 }
 
@@ -45,28 +46,28 @@ impl Ledger {
     pub(crate) fn create(
         dir: PathBuf,
         record: SessionRecord,
-        exits: Arc<Exits>,
+        news: Arc<News>,
         metrics: Arc<AgentMetrics>,
     ) -> std::io::Result<Arc<Self>> {
         crate::host::make_private_dir(&dir)?;
         record.save(&dir)?;
-        Self::with(dir, record, exits, metrics)
+        Self::with(dir, record, news, metrics)
     }
 
     /// The files of a session of an earlier start.
     pub(crate) fn open(
         dir: PathBuf,
-        exits: Arc<Exits>,
+        news: Arc<News>,
         metrics: Arc<AgentMetrics>,
     ) -> std::io::Result<Arc<Self>> {
         let record = SessionRecord::load(&dir)?;
-        Self::with(dir, record, exits, metrics)
+        Self::with(dir, record, news, metrics)
     }
 
     fn with(
         dir: PathBuf,
         record: SessionRecord,
-        exits: Arc<Exits>,
+        news: Arc<News>,
         metrics: Arc<AgentMetrics>,
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
@@ -74,7 +75,7 @@ impl Ledger {
             steps: Mutex::new(Steps::open(&dir)?),
             record: Mutex::new(record),
             dir,
-            exits,
+            news,
             metrics,
         }))
     }
@@ -127,14 +128,37 @@ impl Ledger {
     }
 
     /// Tells the plane above how a worker ended.
-    pub(crate) fn tell(&self, worker_id: WorkerId, kind: WorkerKind, exit: Exit) {
-        self.exits.push(WorkerExit {
+    fn tell_end(&self, worker_id: WorkerId, kind: WorkerKind, exit: Exit) {
+        self.news.push(WorkerNews {
             sequence: 0,
             session_id: self.label.clone(),
             worker_id,
             kind,
-            exit,
+            exit: Some(exit),
+            size_policy: None,
         });
+    }
+
+    /// Notes whose size a terminal has from now on, and tells the plane above.
+    pub(crate) fn change_policy(
+        &self,
+        terminal: WorkerId,
+        policy: SizePolicy,
+    ) -> std::io::Result<()> {
+        self.change(|record| {
+            if let Some(terminal) = record.terminal_mut(terminal) {
+                terminal.spec.size_policy = Some(policy);
+            }
+        })?;
+        self.news.push(WorkerNews {
+            sequence: 0,
+            session_id: self.label.clone(),
+            worker_id: terminal,
+            kind: WorkerKind::Terminal,
+            exit: None,
+            size_policy: Some(policy),
+        });
+        Ok(())
     }
 
     /// Notes how a worker ended; what it was, if that is news.
@@ -144,10 +168,7 @@ impl Ledger {
                 return Some(WorkerKind::Interpreter);
             }
             let terminal = record.terminal(worker)?;
-            terminal
-                .ended
-                .is_none()
-                .then_some(WorkerKind::Terminal)
+            terminal.ended.is_none().then_some(WorkerKind::Terminal)
         });
         match kind {
             None => {}
@@ -155,8 +176,7 @@ impl Ledger {
                 self.change(|record| record.exit = Some(exit.clone()))?;
             }
             Some(WorkerKind::Terminal) => self.change(|record| {
-                let mut terminals = record.terminals.iter_mut();
-                if let Some(terminal) = terminals.find(|terminal| terminal.id == worker) {
+                if let Some(terminal) = record.terminal_mut(worker) {
                     terminal.ended = Some((exit.clone(), Timestamp::now()));
                 }
             })?,
@@ -214,7 +234,7 @@ impl Recorder for Ledger {
             }
             // An interpreter that was ended was ended by whoever would hear of it.
             if !is_interpreter || crashed {
-                self.tell(worker, kind, exit);
+                self.tell_end(worker, kind, exit);
             }
         }
         Box::pin(std::future::ready(recorded.map(drop).map_err(failed)))

@@ -114,6 +114,11 @@ impl Log {
         }
     }
 
+    /// Bytes in it, bookkeeping included.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Appends `row`; `next` is the row below it.
     pub(crate) fn push(&mut self, row: &Row, next: Option<&Row>, painter: Painter<'_>) {
         let end = Tail::of(row);

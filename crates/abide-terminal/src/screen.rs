@@ -144,6 +144,12 @@ impl Screen {
         out
     }
 
+    /// Bytes of scrollback there are, bookkeeping included: no less than [`scrollback`](Self::scrollback) could give.
+    #[must_use]
+    pub fn scrollback_len(&self) -> usize {
+        self.terminal.log.size()
+    }
+
     /// What has come of a character or a control sequence that is not complete, in its shortest form.
     #[must_use]
     pub fn unfinished(&self) -> Vec<u8> {

@@ -248,9 +248,9 @@ settings! {
     terminal_message_rate: u32, "ABIDE_TERMINAL_MESSAGE_RATE" | "TERMINAL_WS_MESSAGE_RATE", "1000";
     /// Messages that are read at once.
     terminal_message_burst: u32, "ABIDE_TERMINAL_MESSAGE_BURST" | "TERMINAL_WS_MESSAGE_BURST", "2000";
-    /// How often a client of the dialect is asked for a sign of life.
+    /// How often one who views a terminal is asked for a sign of life.
     terminal_ping_interval: Span, "ABIDE_TERMINAL_PING_INTERVAL" | "TERMINAL_WS_PING_INTERVAL", "30s";
-    /// A connection of the dialect over which nothing came for so long is given up.
+    /// A viewer that nothing came from for so long is given up.
     terminal_read_timeout: Span, "ABIDE_TERMINAL_READ_TIMEOUT" | "TERMINAL_WS_READ_TIMEOUT", "90s";
     /// The cookie that may have the key or a token for the dialect, and the beginning of those of single
     /// workspaces.

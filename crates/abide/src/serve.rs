@@ -12,13 +12,14 @@ mod otlp;
 pub(crate) mod session_agent;
 mod signals;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use abide_control_plane::{ControlPlane, ControlPlaneConfig, DialectConfig, WorkersAfterShutdown};
 use abide_data_plane::auth::AuthConfig;
 use abide_model::Timestamp;
+use abide_session_agent::http::SignsOfLife;
 use abide_session_agent::{AgentConfig, SessionAgent, Tasks, crash_points};
 use abide_store::{Store, StoreOptions};
 use anyhow::Context as _;
@@ -120,6 +121,7 @@ async fn serve(
         max_live: config.max_live as usize,
         queue_length: config.queue_length as usize,
         step_timeout_ms: step_timeout_ms(&config),
+        signs_of_life: signs_of_life(&config),
         dialect: dialect_config(&config),
         auto_register_agents: config.auto_register_agents,
     };
@@ -198,6 +200,13 @@ fn step_timeout_ms(config: &Config) -> Option<u64> {
     Some(u64::try_from(limit.0.as_millis()).unwrap_or(u64::MAX))
 }
 
+fn signs_of_life(config: &Config) -> SignsOfLife {
+    SignsOfLife {
+        ping_interval: config.terminal_ping_interval.0,
+        read_timeout: config.terminal_read_timeout.0,
+    }
+}
+
 fn dialect_config(config: &Config) -> DialectConfig {
     DialectConfig {
         orphan_grace: config.orphan_grace.0,
@@ -208,8 +217,6 @@ fn dialect_config(config: &Config) -> DialectConfig {
         piece_bytes: usize::try_from(config.terminal_piece.0).unwrap_or(usize::MAX),
         message_rate: config.terminal_message_rate,
         message_burst: config.terminal_message_burst,
-        ping_interval: config.terminal_ping_interval.0,
-        read_timeout: config.terminal_read_timeout.0,
         max_per_owner: config.max_terminals_per_owner as usize,
         max_terminals: config.max_terminals as usize,
         exited_kept: config.exited_terminals as usize,
@@ -237,7 +244,8 @@ fn agent_config(
     Ok(AgentConfig {
         workers_dir: dir.join("workers"),
         harness_dir: dir.join("harness"),
-        keeper_exe: std::env::current_exe().context("cannot tell where this program is")?,
+        // This very program, also when another version has been put in its place meanwhile.
+        keeper_exe: PathBuf::from("/proc/self/exe"),
         journal_bytes: config.journal_bytes.0.next_multiple_of(4096),
         interrupt_grace: config.interrupt_grace.0,
         queue_length: config.queue_length as usize,

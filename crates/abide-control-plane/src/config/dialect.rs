@@ -21,10 +21,6 @@ pub struct DialectConfig {
     pub message_rate: u32,
     /// Messages that it may send at once.
     pub message_burst: u32,
-    /// How often a client is asked for a sign of life.
-    pub ping_interval: Duration,
-    /// A connection that nothing came over for this long is given up.
-    pub read_timeout: Duration,
     /// Terminals that one owner may have.
     pub max_per_owner: usize,
     /// Terminals that all owners together may have.

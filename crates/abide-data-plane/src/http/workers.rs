@@ -1,19 +1,25 @@
-//! `/sessions/{id}/workers`, as the session agent answers it.
+//! `/workers`, and `/sessions/{id}/workers` as the session agent answers it.
 
-use axum::Router;
+use abide_model::TerminalState;
 use axum::extract::{Extension, FromRequest as _, Request, State};
-use axum::routing::any;
+use axum::routing::{any, get};
+use axum::{Json, Router};
 
 use super::App;
-use super::error::{Answer, Whole, bad_request};
+use super::error::{Answer, Whole, no_such_route};
 use super::sessions::session_label;
 use crate::forward::Forward;
 use crate::trace::TraceContext;
 
 pub(super) fn router() -> Router<App> {
     Router::new()
+        .route("/workers", get(list))
         .route("/sessions/{session}/workers", any(hand_on))
         .route("/sessions/{session}/workers/{*rest}", any(hand_on))
+}
+
+async fn list(State(app): State<App>) -> Answer<Json<Vec<TerminalState>>> {
+    Ok(Json(app.plane.terminals().await?))
 }
 
 async fn hand_on(
@@ -22,10 +28,15 @@ async fn hand_on(
     request: Request,
 ) -> Answer {
     let (parts, body) = request.into_parts();
-    let Whole(body) = Whole::from_request(Request::new(body), &app).await?;
-    let session = parts.uri.path().split('/').nth(2).unwrap_or_default();
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let mut places = path.splitn(4, '/').skip(2);
+    let (session, rest) = (places.next(), places.next());
+    let rest = rest.and_then(|rest| rest.strip_prefix("workers"));
+    let (Some(session), Some(rest)) = (session, rest) else {
+        return Err(no_such_route(parts.uri).await);
+    };
     let session = session_label(session)?;
-    let forward = Forward::of_workers(&parts, body)
-        .ok_or_else(|| bad_request("this is no path of a session's workers"))?;
+    let Whole(body) = Whole::from_request(Request::new(body), &app).await?;
+    let forward = Forward::of_request(&parts, rest.to_owned(), body);
     Ok(app.plane.hand_on(&session, &forward, &trace).await?)
 }

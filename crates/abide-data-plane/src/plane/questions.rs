@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use abide_model::{AgentStep, Problem};
-use axum::body::Body;
-use hyper::{Method, Response};
 
 use super::problems::of_call;
 use super::{DataPlane, caller};
-use crate::forward::Forward;
 use crate::link::{CallError, PassedOn};
 use crate::routing::SEND_ATTEMPTS;
 use crate::trace::TraceContext;
@@ -71,26 +68,6 @@ impl DataPlane {
             .persist(true, || link.output(query, caller(&route, trace)))
             .await;
         output.map_err(|error| of_call(error, SEND_ATTEMPTS))
-    }
-
-    /// Hands on a request about a session's workers.
-    ///
-    /// # Errors
-    /// 404 and 410 for the session, those of the runtime.
-    pub(crate) async fn hand_on(
-        &self,
-        session: &str,
-        forward: &Forward,
-        trace: &TraceContext,
-    ) -> Result<Response<Body>, Problem> {
-        let route = self.open_session(session).await?;
-        let link = self.link(&route);
-        let answer = self
-            .persist(forward.method == Method::GET, || {
-                link.forward(forward, &self.tasks, caller(&route, trace))
-            })
-            .await;
-        answer.map_err(|error| of_call(error, SEND_ATTEMPTS))
     }
 
     /// Takes a step out of its queue, or interrupts it.

@@ -8,7 +8,7 @@ use abide_data_plane::link::{
 };
 use abide_model::{
     AgentHealth, AgentSession, AgentStep, Problem, ProblemCode, RegisterSession, RunStep, Runtime,
-    StepStatus, WorkerExit, WorkerId,
+    StepStatus, WorkerId, WorkerNews,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -226,11 +226,25 @@ impl AgentLink for ScriptedLink {
         Box::pin(std::future::ready(refused()))
     }
 
+    fn forward<'a>(
+        &'a self,
+        _: &'a Forward,
+        _: &'a str,
+        _: &'a Tasks,
+        _: Caller<'a>,
+    ) -> Call<'a, Response<Body>> {
+        Box::pin(std::future::ready(refused()))
+    }
+
+    fn terminals(&self) -> Call<'_, Answered<Vec<TerminalState>>> {
+        Box::pin(std::future::ready(refused()))
+    }
+
     fn sessions(&self) -> Call<'_, Answered<Vec<AgentSession>>> {
         Box::pin(std::future::ready(refused()))
     }
 
-    fn exits(&self, _: u64, _: Duration) -> Call<'_, Answered<Vec<WorkerExit>>> {
+    fn news(&self, _: u64, _: Duration) -> Call<'_, Answered<Vec<WorkerNews>>> {
         Box::pin(std::future::ready(refused()))
     }
 

@@ -31,7 +31,7 @@ impl SessionHost {
             .change(|record| {
                 self.check_token(credentials, record.token_sha256.as_deref())?;
                 record.token_sha256 = hash;
-                Ok(())
+                Ok::<(), Problem>(())
             })
             .map_err(|error| storage_problem(&error))??;
         tracing::info!(session_id = %label, "token rotated");

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use abide_keeper::WindowSize;
 use abide_model::{
-    Exit, Problem, ProblemCode, SessionId, StartTerminal, TerminalState, Timestamp, Worker,
-    WorkerId, WorkerKind, WorkerState,
+    Exit, Problem, ProblemCode, SessionId, SizePolicy, StartTerminal, TerminalState, Timestamp,
+    Worker, WorkerId, WorkerKind, WorkerState,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Credentials, Hosted, Outcome, SessionHost, session_not_found, storage_problem};
+use crate::agent::{SessionAgent, TerminalFailed};
 use crate::ledger::{Ledger, TerminalRecord};
 use crate::recorder::Recorder;
-use crate::terminal::{NewTerminal, TerminalHandle};
+use crate::terminal::{NewTerminal, TerminalHandle, shown};
 
 impl SessionHost {
     /// Starts a program on a terminal in the session's workspace; the same id again finds it.
@@ -43,13 +43,13 @@ impl SessionHost {
         ledger: &Arc<Ledger>,
         new: StartTerminal,
     ) -> Outcome<()> {
-        if let Some(ended) = self
+        let StartTerminal { id, spec } = new;
+        let room = self
             .agent
-            .room_for_terminal(hosted.id, self.config.max_live)?
-        {
+            .room_for_terminal(hosted.id, self.config.max_live);
+        if let Some(ended) = room? {
             self.remove_terminal(ledger, ended).await?;
         }
-        let StartTerminal { id, spec } = new;
         let workspace = ledger.with_record(|record| record.workspace.clone());
         let terminal = NewTerminal::of_spec(id, hosted.id, workspace, &spec);
         // Written down first: a worker that no session names is ended at the next start.
@@ -73,7 +73,7 @@ impl SessionHost {
         Ok(())
     }
 
-    /// Ends a terminal, if its program lives, and forgets it with its files.
+    /// Forgets a terminal that has ended, with its files.
     async fn remove_terminal(&self, ledger: &Arc<Ledger>, id: WorkerId) -> Outcome<()> {
         self.agent.end_terminal(id).await;
         self.agent.remove(id);
@@ -85,93 +85,182 @@ impl SessionHost {
     /// The session's terminals, oldest first.
     pub fn terminals(&self, label: &str, credentials: &Credentials) -> Outcome<Vec<TerminalState>> {
         let hosted = self.authorized(label, credentials)?;
-        let record = hosted.registered().ok_or_else(session_not_found)?.record();
-        let states = record.terminals.into_iter();
-        Ok(states
-            .map(|terminal| self.state_of(hosted.id, terminal))
-            .collect())
+        Ok(self.terminals_of(&hosted))
+    }
+
+    /// The terminals of all sessions, for the plane above.
+    pub fn all_terminals(&self, credentials: &Credentials) -> Outcome<Vec<TerminalState>> {
+        self.require_secret(credentials)?;
+        let all: Vec<_> = self.sessions.lock().values().cloned().collect();
+        Ok(all.iter().flat_map(|it| self.terminals_of(it)).collect())
+    }
+
+    fn terminals_of(&self, hosted: &Hosted) -> Vec<TerminalState> {
+        let Some(ledger) = hosted.registered() else {
+            return Vec::new();
+        };
+        let terminals = ledger.with_record(|record| record.terminals.clone());
+        let all = terminals.into_iter();
+        all.map(|terminal| self.state_of(hosted.id, terminal))
+            .collect()
     }
 
     /// A terminal as it stands.
-    pub fn terminal(
+    pub async fn terminal(
         &self,
         label: &str,
         credentials: &Credentials,
         id: WorkerId,
     ) -> Outcome<TerminalState> {
         let hosted = self.authorized(label, credentials)?;
+        self.reopen(&hosted, id).await;
         self.terminal_state(&hosted, id)
     }
 
-    /// A terminal that can be looked at.
-    pub fn open_terminal(
+    /// A terminal that can be looked at, and what is recorded of it.
+    pub async fn open_terminal(
         &self,
         label: &str,
         credentials: &Credentials,
         id: WorkerId,
-    ) -> Outcome<TerminalHandle> {
+    ) -> Outcome<(Worker, TerminalHandle)> {
         let hosted = self.authorized(label, credentials)?;
-        let terminal = self.terminal_state(&hosted, id)?;
-        self.agent.terminal(id).ok_or_else(|| {
-            let exit = terminal.worker.exit.unwrap_or_default();
-            Problem::new(
-                ProblemCode::WorkerGone,
-                format!(
-                    "the terminal has ended ({}), and nothing of it is left to look at",
-                    exit.reason
-                ),
-            )
-        })
+        self.reopen(&hosted, id).await;
+        let worker = self.terminal_state(&hosted, id)?.worker;
+        match self.agent.terminal(id) {
+            Some(terminal) => Ok((worker, terminal)),
+            None => Err(gone(&worker)),
+        }
     }
 
-    /// Ends a terminal with everything that was started in it.
+    /// Changes whose size a terminal has when several look at it, whoever asks for it.
+    pub fn set_size_policy(
+        &self,
+        label: &str,
+        credentials: &Credentials,
+        id: WorkerId,
+        policy: SizePolicy,
+    ) -> Outcome<TerminalState> {
+        let hosted = self.authorized(label, credentials)?;
+        self.terminal_state(&hosted, id)?;
+        self.change_policy(&hosted, id, policy)?;
+        self.terminal_state(&hosted, id)
+    }
+
+    /// The same, by one who is attached.
+    pub(crate) fn policy_changed(
+        &self,
+        session: SessionId,
+        id: WorkerId,
+        policy: SizePolicy,
+    ) -> Outcome<()> {
+        let hosted = self.sessions.lock().get(&session).cloned();
+        let hosted = hosted.ok_or_else(session_not_found)?;
+        self.change_policy(&hosted, id, policy)
+    }
+
+    fn change_policy(&self, hosted: &Hosted, id: WorkerId, policy: SizePolicy) -> Outcome<()> {
+        let ledger = hosted.registered().ok_or_else(session_not_found)?;
+        ledger
+            .change_policy(id, policy)
+            .map_err(|error| storage_problem(&error))?;
+        if let Some(terminal) = self.agent.terminal(id) {
+            terminal.set_size_policy(policy);
+        }
+        Ok(())
+    }
+
+    /// Ends a terminal's whole process tree; what it left can still be looked at.
+    pub async fn stop_terminal(
+        self: &Arc<Self>,
+        label: &str,
+        credentials: &Credentials,
+        id: WorkerId,
+    ) -> Outcome<TerminalState> {
+        let hosted = self.authorized(label, credentials)?;
+        self.terminal_state(&hosted, id)?;
+        let host = Arc::clone(self);
+        self.to_the_end("stop terminal", async move {
+            host.agent.stop_terminal(id).await;
+            host.terminal_state(&hosted, id)
+        })
+        .await
+    }
+
+    /// Ends a terminal with everything that was started in it, and forgets it; as it ended.
     pub async fn end_terminal(
         self: &Arc<Self>,
         label: &str,
         credentials: &Credentials,
         id: WorkerId,
-    ) -> Outcome<()> {
+    ) -> Outcome<TerminalState> {
         let hosted = self.authorized(label, credentials)?;
+        self.terminal_state(&hosted, id)?;
         let host = Arc::clone(self);
         self.to_the_end("end terminal", async move {
+            // Before its turn: programs are given time to end, and nobody is to wait for that.
+            host.agent.stop_terminal(id).await;
             let _changing = hosted.changing.lock().await;
-            host.terminal_state(&hosted, id)?;
+            let ended = host.terminal_state(&hosted, id)?;
             let ledger = hosted.registered().ok_or_else(session_not_found)?;
-            host.remove_terminal(ledger, id).await
+            host.remove_terminal(ledger, id).await?;
+            Ok(ended)
         })
         .await
     }
 
     /// Ends every terminal of a session that is being removed.
     pub(super) async fn end_terminals(&self, session: SessionId) {
-        for terminal in self.agent.terminals(session) {
-            self.agent.end_terminal(terminal.id()).await;
-        }
+        let terminals = self.agent.terminals(session);
+        let ending = terminals.iter().map(|it| self.agent.end_terminal(it.id()));
+        // Each has time to end: all of them the same.
+        futures_util::future::join_all(ending).await;
     }
 
-    /// Takes over the session's terminals of before this start.
+    /// Takes over the session's terminals of before this start: those whose programs lived, and those
+    /// whose keepers still hold something.
     pub(super) async fn adopt_terminals(&self, session: SessionId, ledger: &Arc<Ledger>) {
         for terminal in ledger.record().terminals {
-            if let Some((exit, _)) = &terminal.ended {
-                // The plane above may not have heard of it.
-                ledger.tell(terminal.id, WorkerKind::Terminal, exit.clone());
+            if terminal.ended.is_some() && !self.agent.is_kept(terminal.id) {
+                continue;
             }
-            let recorder: Arc<dyn Recorder> = Arc::clone(ledger) as _;
-            let policy = terminal.spec.size_policy.unwrap_or_default();
-            let adopted =
-                self.agent
-                    .adopt_terminal(terminal.id, session, policy, Arc::clone(&recorder));
-            let Err(error) = adopted else { continue };
+            let Err(error) = adopt(&self.agent, session, ledger, &terminal) else {
+                continue;
+            };
             warn!(session_id = %ledger.label, worker_id = %terminal.id, %error, "terminal is gone");
             let exit = Exit {
                 reason: format!("its keeper is gone: {error}"),
                 ..Exit::default()
             };
-            let recorded = recorder.worker_exited(session, terminal.id, exit, false);
+            let recorded = ledger.worker_exited(session, terminal.id, exit, false);
             if let Err(error) = recorded.await {
                 warn!(session_id = %ledger.label, %error, "cannot record its end");
             }
         }
+    }
+
+    /// Has what a terminal left at hand that ended before this start.
+    async fn reopen(&self, hosted: &Hosted, id: WorkerId) {
+        if self.agent.terminal(id).is_some() {
+            return;
+        }
+        let _changing = hosted.changing.lock().await;
+        let Some(ledger) = hosted.registered() else {
+            return;
+        };
+        let known = ledger.with_record(|record| record.terminal(id).cloned());
+        let Some(known) = known.filter(|_| self.agent.terminal(id).is_none()) else {
+            return;
+        };
+        let (agent, session, ledger) = (Arc::clone(&self.agent), hosted.id, Arc::clone(ledger));
+        // Its journal is read through to see how much of it is whole.
+        let adopting = tokio::task::spawn_blocking(move || {
+            if let Err(error) = adopt(&agent, session, &ledger, &known) {
+                debug!(worker_id = %id, %error, "nothing is left");
+            }
+        });
+        // Fails only when the runtime is shutting down.
+        let _ = adopting.await;
     }
 
     fn terminal_state(&self, hosted: &Hosted, id: WorkerId) -> Outcome<TerminalState> {
@@ -199,28 +288,32 @@ impl SessionHost {
             created_at: terminal.created_at,
             ended_at,
         };
-        let live = self.agent.terminal(terminal.id);
-        crate::terminal::state(worker, live.as_ref())
+        let screen = self.agent.terminal(terminal.id).map(|it| shown(&it));
+        TerminalState { worker, screen }
     }
 }
 
-impl NewTerminal {
-    /// What a request asks for.
-    pub fn of_spec(
-        id: WorkerId,
-        session: SessionId,
-        workspace: std::path::PathBuf,
-        spec: &abide_model::TerminalSpec,
-    ) -> Self {
-        let (cols, rows) = crate::terminal::USUAL_SIZE;
-        Self {
-            id,
-            session,
-            command: spec.command.clone(),
-            login: spec.login,
-            workspace,
-            size: WindowSize::new(spec.cols.unwrap_or(cols), spec.rows.unwrap_or(rows)),
-            policy: spec.size_policy.unwrap_or_default(),
-        }
-    }
+/// Takes over a terminal of an earlier start, or what it left.
+fn adopt(
+    agent: &SessionAgent,
+    session: SessionId,
+    ledger: &Arc<Ledger>,
+    terminal: &TerminalRecord,
+) -> Result<TerminalHandle, TerminalFailed> {
+    let recorder: Arc<dyn Recorder> = Arc::clone(ledger) as _;
+    let policy = terminal.spec.size_policy.unwrap_or_default();
+    let output_bytes = terminal.spec.output_bytes;
+    agent.adopt_terminal(terminal.id, session, policy, output_bytes, recorder)
+}
+
+/// 410 for a terminal of which nothing is left but its record.
+fn gone(worker: &Worker) -> Problem {
+    let how = worker
+        .exit
+        .as_ref()
+        .map_or("nobody saw how", |exit| exit.reason.as_str());
+    Problem::new(
+        ProblemCode::WorkerGone,
+        format!("the terminal has ended ({how}), and nothing of it is left to look at"),
+    )
 }

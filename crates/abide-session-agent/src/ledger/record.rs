@@ -34,6 +34,9 @@ pub(crate) struct SessionRecord {
     pub(crate) earlier_workers: Vec<WorkerId>,
     /// How the present interpreter ended.
     pub(crate) exit: Option<Exit>,
+    /// It was registered without an interpreter.
+    #[serde(default)]
+    pub(crate) bare: bool,
     /// Its terminals, oldest first, those included that ended and can still be looked at.
     #[serde(default)]
     pub(crate) terminals: Vec<TerminalRecord>,
@@ -88,9 +91,19 @@ impl SessionRecord {
         self.interpreters().chain(terminals)
     }
 
+    /// It was registered without an interpreter, and nobody has asked for one since.
+    pub(crate) fn has_had_no_interpreter(&self) -> bool {
+        self.bare && self.worker.is_none()
+    }
+
     /// One of its terminals.
     pub(crate) fn terminal(&self, id: WorkerId) -> Option<&TerminalRecord> {
         self.terminals.iter().find(|terminal| terminal.id == id)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn terminal_mut(&mut self, id: WorkerId) -> Option<&mut TerminalRecord> {
+        self.terminals.iter_mut().find(|terminal| terminal.id == id)
     }
 }
 
@@ -121,6 +134,7 @@ mod tests {
             worker: None,
             earlier_workers: Vec::new(),
             exit: Some(Exit::default()),
+            bare: false,
             terminals: Vec::new(),
             terminating: false,
             created_at: Timestamp::now(),

@@ -149,7 +149,7 @@ impl TerminalRecording {
                 bytes.extend_from_slice(&screen.unfinished());
                 bytes
             });
-            (moment.next, moment.size, moment.bytes)
+            (moment.next, moment.size, moment.drawn)
         });
         // Fails when the runtime is shutting down.
         let (next, size, bytes) = found.await.ok()?;

@@ -63,13 +63,14 @@ struct State {
 
 /// A moment of a screen.
 #[derive(Debug, Clone)]
-pub(super) struct Moment {
+pub(super) struct Moment<T> {
     /// Sequence number of the first entry after it.
     pub(super) next: u64,
     /// Output offset after the last byte in it.
     pub(super) offset: u64,
     pub(super) size: Size,
-    pub(super) bytes: Vec<u8>,
+    /// What was drawn of it.
+    pub(super) drawn: T,
 }
 
 impl Screens {
@@ -150,13 +151,13 @@ impl Follower {
     }
 
     /// The screen and where in the journal it stands.
-    pub(super) fn moment(&self, draw: impl FnOnce(&Screen) -> Vec<u8>) -> Moment {
+    pub(super) fn moment<T>(&self, draw: impl FnOnce(&Screen) -> T) -> Moment<T> {
         let state = self.state.lock();
         Moment {
             next: state.next,
             offset: state.screen.offset(),
             size: state.screen.size(),
-            bytes: draw(&state.screen),
+            drawn: draw(&state.screen),
         }
     }
 

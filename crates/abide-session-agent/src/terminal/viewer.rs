@@ -16,9 +16,9 @@ const PIECE: usize = 64 * 1024;
 /// How far behind one who took long to take something may be before it is better moved forward, in bytes:
 /// see [`Viewer::next`].
 pub const TOO_FAR_BEHIND: u64 = 1024 * 1024;
-/// Most scrollback in the snapshot that one who was too slow is moved forward to, in bytes: it has not got
-/// the time for more.
-const SCROLLBACK_WHEN_SLOW: usize = 64 * 1024;
+/// Most scrollback that comes together with a screen which somebody waits for, in bytes: one who was too slow has
+/// not got the time for more, and one who has just come is given the rest behind it.
+const SCROLLBACK_AT_ONCE: usize = 64 * 1024;
 
 /// What a viewer sees next.
 #[derive(Debug, Clone)]
@@ -70,10 +70,12 @@ pub struct Viewer {
     offset: u64,
     /// The program waits for it.
     blocks: bool,
-    /// It begins with a snapshot, for this reason.
+    /// A snapshot comes next, for this reason.
     begins_anew: Option<SnapshotReason>,
     /// Bytes of scrollback in a snapshot.
     scrollback: usize,
+    /// The first snapshot is to have little scrollback, and another one the rest.
+    screen_first: bool,
     buffer: Vec<u8>,
 }
 
@@ -100,6 +102,7 @@ impl Viewer {
                 (None, Some(_)) => Some(SnapshotReason::Expired),
             },
             scrollback: visit.scrollback,
+            screen_first: visit.screen_first,
             buffer: Vec::new(),
             shared,
         }
@@ -182,9 +185,15 @@ impl Viewer {
 
     async fn snapshot(&mut self, reason: SnapshotReason) -> View {
         let shared = Arc::clone(&self.shared);
-        let scrollback = match reason {
-            SnapshotReason::Slow => self.scrollback.min(SCROLLBACK_WHEN_SLOW),
-            _ => self.scrollback,
+        let is_waited_for = match reason {
+            SnapshotReason::Slow => true,
+            SnapshotReason::Attach | SnapshotReason::Expired => self.screen_first,
+            SnapshotReason::Scrollback => false,
+        };
+        let scrollback = if is_waited_for {
+            self.scrollback.min(SCROLLBACK_AT_ONCE)
+        } else {
+            self.scrollback
         };
         let drawn = tokio::task::spawn_blocking(move || {
             shared.follower.catch_up(shared.journal.head_seq());
@@ -192,7 +201,7 @@ impl Viewer {
                 let mut bytes = screen.snapshot(scrollback);
                 // What follows may begin within a character or a sequence.
                 bytes.extend_from_slice(&screen.unfinished());
-                bytes
+                (bytes, screen.scrollback_len())
             })
         });
         let Ok(moment) = drawn.await else {
@@ -203,9 +212,12 @@ impl Viewer {
             next,
             offset,
             size,
-            bytes,
+            drawn: (bytes, scrolled_off),
         } = moment;
-        (self.next, self.offset, self.begins_anew) = (next, offset, None);
+        let lacks = scrollback < self.scrollback && scrollback < scrolled_off;
+        self.begins_anew =
+            (lacks && reason != SnapshotReason::Slow).then_some(SnapshotReason::Scrollback);
+        (self.next, self.offset) = (next, offset);
         View::Snapshot(Snapshot {
             reason,
             offset,

@@ -75,6 +75,7 @@ async fn serve(
         max_live: config.max_live as usize,
         queue_length: config.queue_length as usize,
         step_timeout_ms: super::step_timeout_ms(config),
+        signs_of_life: super::signs_of_life(config),
         dialect: super::dialect_config(config),
         auto_register_agents: config.auto_register_agents,
     };

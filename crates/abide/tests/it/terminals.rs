@@ -79,6 +79,7 @@ impl Terminal {
             seen: Vec::new(),
             offset: 0,
             snapshots: 0,
+            drawn: Vec::new(),
             others: VecDeque::new(),
         })
     }
@@ -115,6 +116,8 @@ struct Attachment {
     socket: WebSocketStream<TcpStream>,
     /// What was written since the last snapshot, as it came.
     seen: Vec<u8>,
+    /// The last snapshot.
+    drawn: Vec<u8>,
     /// Output offset up to which it has everything.
     offset: u64,
     /// Snapshots that came.
@@ -132,6 +135,7 @@ impl Attachment {
                 if frame.kind == TerminalFrame::SNAPSHOT {
                     self.snapshots += 1;
                     self.seen.clear();
+                    self.drawn = frame.bytes.to_vec();
                     self.offset = frame.offset;
                 } else {
                     assert_eq!(frame.kind, TerminalFrame::OUTPUT);

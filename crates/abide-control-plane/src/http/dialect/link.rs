@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use abide_model::{DialectMessage, DialectRequest};
+use abide_session_agent::http::SignsOfLife;
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
@@ -13,7 +14,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::allowance::Allowance;
-use crate::DialectConfig;
+use crate::ControlPlaneConfig;
 
 /// Answers that may wait for a client to read; then no more requests of it are read.
 const ANSWERS: usize = 256;
@@ -39,8 +40,7 @@ pub(super) struct Link {
     answers: mpsc::Receiver<String>,
     frames: mpsc::Receiver<String>,
     jobs: mpsc::UnboundedReceiver<Job>,
-    ping_interval: Duration,
-    timeout: Duration,
+    signs_of_life: SignsOfLife,
 }
 
 /// What comes from the client.
@@ -55,7 +55,7 @@ pub(super) struct Inbox {
 /// Takes a connection apart.
 pub(super) fn open(
     socket: WebSocket,
-    config: &DialectConfig,
+    config: &ControlPlaneConfig,
 ) -> (Link, Inbox, Outbox, mpsc::UnboundedSender<Job>) {
     let (sink, stream) = socket.split();
     let (answers, answered) = mpsc::channel(ANSWERS);
@@ -67,13 +67,13 @@ pub(super) fn open(
         answers: answered,
         frames: framed,
         jobs: started,
-        ping_interval: config.ping_interval,
-        timeout: config.read_timeout,
+        signs_of_life: config.signs_of_life,
     };
+    let dialect = &config.dialect;
     let inbox = Inbox {
         stream,
-        allowance: Allowance::new(config.message_rate, config.message_burst, Instant::now()),
-        timeout: config.read_timeout,
+        allowance: Allowance::new(dialect.message_rate, dialect.message_burst, Instant::now()),
+        timeout: config.signs_of_life.read_timeout,
         pause: Duration::ZERO,
     };
     (link, inbox, Outbox { answers, frames }, jobs)
@@ -104,11 +104,10 @@ impl Link {
             mut answers,
             mut frames,
             jobs,
-            ping_interval,
-            timeout,
+            signs_of_life,
         } = self;
         let said = tokio::select! {
-            said = write(&mut sink, &mut answers, &mut frames, (ping_interval, timeout)) => said,
+            said = write(&mut sink, &mut answers, &mut frames, signs_of_life) => said,
             said = heard => said,
             never = work(jobs) => match never {},
             () = stopping => Some((close_code::RESTART, "the server is stopping")),
@@ -135,9 +134,9 @@ async fn write(
     sink: &mut SplitSink<WebSocket, Message>,
     answers: &mut mpsc::Receiver<String>,
     frames: &mut mpsc::Receiver<String>,
-    (ping_interval, timeout): (Duration, Duration),
+    signs_of_life: SignsOfLife,
 ) -> Goodbye {
-    let mut pings = tokio::time::interval(ping_interval);
+    let mut pings = tokio::time::interval(signs_of_life.ping_interval);
     pings.reset();
     loop {
         let message = tokio::select! {
@@ -146,7 +145,7 @@ async fn write(
             _ = pings.tick() => Message::Ping(Bytes::new()),
             Some(frame) = frames.recv() => Message::Text(frame.into()),
         };
-        match tokio::time::timeout(timeout, sink.send(message)).await {
+        match tokio::time::timeout(signs_of_life.read_timeout, sink.send(message)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return None,
         }

@@ -1,10 +1,10 @@
 //! One who looks and types.
 
-use abide_model::{FromTerminal, ToTerminal, ViewerRole};
+use abide_model::{FromTerminal, SnapshotReason, ToTerminal, ViewerRole};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::Terminal;
+use super::{Attachment, Terminal};
 use crate::api::http::Answer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,4 +135,41 @@ async fn what_is_typed_before_leaving_is_typed() {
     let mut all: Vec<u32> = lines().lines().map(|line| line.parse().unwrap()).collect();
     all.sort_unstable();
     assert_eq!(all, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_screen_comes_first_and_the_scrollback_behind_it() {
+    let terminal = Terminal::shell(&[]).await;
+    let mut first = terminal.attach("flow=block").await;
+    first.types("seq 1 20000; echo th'e' end\n").await;
+    first.until("the end\r\n$ ").await;
+    let offset = first.offset;
+
+    let mut second = terminal.try_attach("").await.unwrap();
+    let reason = |message: &FromTerminal| match message {
+        FromTerminal::Snapshot { reason, .. } => Some(*reason),
+        _ => None,
+    };
+    assert_eq!(second.told(reason).await, SnapshotReason::Attach);
+    assert!(second.step().await);
+    let lines = |viewer: &Attachment, from: u32| {
+        let lines: Vec<_> = (from..=20_000).map(|n| n.to_string()).collect();
+        let text = format!("{}\r\nthe end\r\n$ ", lines.join("\r\n"));
+        String::from_utf8_lossy(&viewer.drawn).contains(&text)
+    };
+    let at_once = second.drawn.len();
+    assert!(second.snapshots == 1 && at_once < 100 * 1024, "{at_once}");
+    assert!(lines(&second, 19_979) && !lines(&second, 1));
+
+    assert_eq!(second.told(reason).await, SnapshotReason::Scrollback);
+    assert!(second.step().await);
+    assert!(second.snapshots == 2 && lines(&second, 1));
+    assert_eq!(second.offset, offset, "nothing was printed meanwhile");
+
+    let mut third = terminal.attach("scrollback=0").await;
+    third.types("echo mo're'\n").await;
+    third.until("more\r\n$ ").await;
+    assert_eq!(third.snapshots, 1, "nothing is behind what was asked for");
+    second.until("more\r\n$ ").await;
+    assert_eq!(second.snapshots, 2);
 }
