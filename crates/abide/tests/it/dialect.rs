@@ -1,13 +1,21 @@
 //! The multi-terminal dialect over a raw protocol client, which knows what the contract says and nothing
 //! of the server.
 
+#[path = "dialect/acceptance.rs"]
 mod acceptance;
+#[path = "dialect/basics.rs"]
 mod basics;
+#[path = "dialect/lifetimes.rs"]
 mod lifetimes;
+#[path = "dialect/protocol.rs"]
 mod protocol;
+#[path = "dialect/requirements.rs"]
 mod requirements;
+#[path = "dialect/single.rs"]
 mod single;
+#[path = "dialect/stories.rs"]
 mod stories;
+#[path = "dialect/ways_in.rs"]
 mod ways_in;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +24,7 @@ use std::path::Path;
 use abide_testkit::{Came, JsonSocket, Refused, processes_of_worker_dir, still_alive};
 use serde_json::{Value, json};
 
-use crate::api::http::Api;
+use super::http::Api;
 
 const MULTI: &str = "/terminal/ws/multi";
 
@@ -197,7 +205,7 @@ impl Client {
     }
 
     async fn connect(api: &Api, path: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
-        let socket = JsonSocket::connect(api.server.url(), path, headers).await;
+        let socket = JsonSocket::connect(api.server.base_url(), path, headers).await;
         Ok(Self {
             socket: socket.unwrap()?,
             seen: HashMap::new(),

@@ -1,5 +1,6 @@
 //! Terminals from the command line: `abide shell`, `attach`, `screen`, `send` and `wait`.
 
+#[path = "shell/recordings.rs"]
 mod recordings;
 
 use std::io::{Read as _, Write as _};

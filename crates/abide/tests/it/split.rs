@@ -19,6 +19,8 @@ mod ways_in;
 mod agents;
 #[path = "api/auth.rs"]
 mod auth;
+#[path = "dialect.rs"]
+mod dialect;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/events.rs"]
@@ -33,6 +35,8 @@ mod libraries;
 mod output;
 #[path = "api/sessions.rs"]
 mod sessions;
+#[path = "shell.rs"]
+mod shell;
 #[path = "api/shutdown.rs"]
 mod shutdown;
 #[path = "api/steps.rs"]
@@ -41,3 +45,5 @@ mod steps;
 mod streams;
 #[path = "api/system.rs"]
 mod system;
+#[path = "terminals.rs"]
+mod terminals;

@@ -1,12 +1,20 @@
 //! Terminals through the API: real shells, attachments as a client makes them, bytes compared.
 
+#[path = "terminals/attachments.rs"]
 mod attachments;
+#[path = "terminals/crowds.rs"]
 mod crowds;
+#[path = "terminals/journal.rs"]
 mod journal;
+#[path = "terminals/presence.rs"]
 mod presence;
+#[path = "terminals/requests.rs"]
 mod requests;
+#[path = "terminals/restarts.rs"]
 mod restarts;
+#[path = "terminals/survival.rs"]
 mod survival;
+#[path = "terminals/viewers.rs"]
 mod viewers;
 
 use std::collections::VecDeque;
@@ -20,7 +28,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::api::http::Api;
+use super::http::Api;
 
 /// A terminal in a session of its own.
 struct Terminal {
@@ -63,7 +71,7 @@ impl Terminal {
     }
 
     async fn try_attach(&self, query: &str) -> Result<Attachment, Error> {
-        let url = self.api.server.url();
+        let url = self.api.server.base_url();
         let address = url.strip_prefix("http://").unwrap();
         let path = format!("ws://{address}{}/attach?{query}", self.path);
         let mut request = path.into_client_request().unwrap();

@@ -96,7 +96,7 @@ async fn how_one_ended_while_no_server_was_there_is_known_to_the_next() {
     let mut api = server(&[]);
     let mut client = Client::of(&api).await;
     client.create("t").await;
-    let fifo = api.server.home().join("fifo");
+    let fifo = api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     let waiting = format!("echo g'o'; read x < {}; exit 5\r", fifo.display());

@@ -269,7 +269,7 @@ async fn names_and_ends_are_told_to_everybody_who_looks_and_once() {
 async fn the_fields_of_a_list() {
     let api = server(&[]);
     let mut client = Client::of(&api).await;
-    let (directory, _) = crate::api::http::Composition::directory(&api.server, "tree");
+    let (directory, _) = api.server.directory("tree");
     let data = json!({ "sessionId": "t", "name": "n", "workDir": directory });
     client.create_with(data).await;
     client.types("t", "pwd\r").await;

@@ -59,7 +59,7 @@ async fn us1_a_refresh_brings_every_terminal_back() {
 async fn us2_a_lost_network_loses_nothing() {
     let api = server(&[]);
     let client = three(&api).await;
-    let fifo = api.server.home().join("fifo");
+    let fifo = api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     let mut client = client;
@@ -170,7 +170,7 @@ async fn e3_a_program_that_ends_while_nobody_looks_is_not_offered() {
     let api = server(&[]);
     let mut client = Client::of(&api).await;
     client.create("t").await;
-    let fifo = api.server.home().join("fifo");
+    let fifo = api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     client

@@ -196,7 +196,7 @@ async fn no_compression_is_agreed_to() {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
     let terminal = Terminal::shell(&[]).await;
-    let url = terminal.api.server.url();
+    let url = terminal.api.server.base_url();
     let address = url.strip_prefix("http://").unwrap();
     let request = format!("ws://{address}{}/attach", terminal.path);
     let mut request = request.into_client_request().unwrap();

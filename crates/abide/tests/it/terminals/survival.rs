@@ -82,7 +82,7 @@ async fn the_screen_is_the_same_after_a_kill_though_the_ring_has_turned() {
 async fn an_end_that_nobody_saw_is_found() {
     let mut terminal = Terminal::shell(&[]).await;
     let mut viewer = terminal.attach("").await;
-    let fifo = terminal.api.server.home().join("fifo");
+    let fifo = terminal.api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     viewer
