@@ -4,25 +4,23 @@
 //! one broke. A step is sent by [`DataPlaneClient::run`]; whoever calls it decides by the kind of
 //! [`CallError`] whether it may have got there.
 
+mod terminals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use abide_model::{
-    AgentStep, AuthMode, PlaneNews, Problem, ProblemCode, RunStep, Runtime, STEP_FRAMES,
-    StartTerminal, TerminalState, Timestamp, WorkerId,
+    AgentStep, AuthMode, PlaneNews, Problem, ProblemCode, RunStep, Runtime, STEP_FRAMES, Timestamp,
+    WorkerId,
 };
-use abide_session_agent::Tasks;
-use axum::body::Body;
 use bytes::Bytes;
+use hyper::Method;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap};
-use hyper::{Method, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::attachment::RemoteAttachment;
 use crate::auth::Minter;
-use crate::forward::Forward;
 use crate::link::{CallError, Frames};
 pub use crate::peer::{AgentTimes, Connections};
 use crate::peer::{Peer, RequestParts, encode};
@@ -335,124 +333,6 @@ impl DataPlaneClient {
             head: number(response.headers(), "x-output-head"),
             frames: self.peer.frames(response).value,
         })
-    }
-
-    /// Hands on a request about a session's workers. Where the answer is a WebSocket, one of `tasks`
-    /// joins it to the client's.
-    ///
-    /// # Errors
-    /// What is refused below; 503 `runtime_unreachable`.
-    pub async fn forward(
-        &self,
-        session: &str,
-        forward: &Forward,
-        tasks: &Tasks,
-        trace: &TraceContext,
-    ) -> Result<Response<Body>, Problem> {
-        let path = format!("/sessions/{session}/workers{}", forward.rest);
-        let repeat = forward.method == Method::GET;
-        let answer = self
-            .persist(repeat, || {
-                let request = self.request(forward.method.clone(), &path, trace);
-                self.peer.forward(request, forward, tasks)
-            })
-            .await;
-        answer.map_err(as_problem)
-    }
-
-    /// Attaches to a terminal; `query` is that of [`abide_session_agent::http::query_of`].
-    ///
-    /// # Errors
-    /// Those of [`Self::forward`].
-    pub async fn attach(
-        &self,
-        session: &str,
-        worker: WorkerId,
-        query: &str,
-        trace: &TraceContext,
-    ) -> Result<RemoteAttachment, Problem> {
-        let path = format!("/sessions/{session}/workers/{worker}/attach?{query}");
-        let answer = self
-            .persist(true, || {
-                let request = self.request(Method::GET, &path, trace);
-                self.peer.attach(request)
-            })
-            .await;
-        answer.map_err(as_problem)
-    }
-
-    /// Starts a program on a terminal.
-    ///
-    /// # Errors
-    /// 404, 410, 429, those of [`Self::create`].
-    pub async fn start_terminal(
-        &self,
-        session: &str,
-        new: &StartTerminal,
-        trace: &TraceContext,
-    ) -> Result<TerminalState, Problem> {
-        let path = format!("/sessions/{session}/workers");
-        let limit = self.ready_within();
-        self.repeated(Method::POST, &path, trace, encode(new), limit)
-            .await
-    }
-
-    /// A terminal as it stands.
-    ///
-    /// # Errors
-    /// 404 `worker_not_found`, those of [`Self::session`].
-    pub async fn terminal(
-        &self,
-        session: &str,
-        worker: WorkerId,
-        trace: &TraceContext,
-    ) -> Result<TerminalState, Problem> {
-        let path = format!("/sessions/{session}/workers/{worker}");
-        self.question(Method::GET, &path, trace).await
-    }
-
-    /// Ends a terminal's whole process tree, and with `forget` removes what it left; as it ended.
-    ///
-    /// # Errors
-    /// Those of [`Self::terminal`].
-    pub async fn end_terminal(
-        &self,
-        session: &str,
-        worker: WorkerId,
-        forget: bool,
-        trace: &TraceContext,
-    ) -> Result<TerminalState, Problem> {
-        let path = format!("/sessions/{session}/workers/{worker}");
-        let (method, path) = if forget {
-            (Method::DELETE, path)
-        } else {
-            (Method::POST, format!("{path}/stop"))
-        };
-        // Programs are given time to end.
-        let limit = self.ready_within();
-        self.repeated(method, &path, trace, Bytes::new(), limit)
-            .await
-    }
-
-    /// A session's terminals as they stand.
-    ///
-    /// # Errors
-    /// Those of [`Self::session`].
-    pub async fn terminals_of(
-        &self,
-        session: &str,
-        trace: &TraceContext,
-    ) -> Result<Vec<TerminalState>, Problem> {
-        let path = format!("/sessions/{session}/workers");
-        self.question(Method::GET, &path, trace).await
-    }
-
-    /// The terminals of all sessions, as they stand.
-    ///
-    /// # Errors
-    /// 503 also where one of the runtimes does not tell.
-    pub async fn terminals(&self, trace: &TraceContext) -> Result<Vec<TerminalState>, Problem> {
-        self.question(Method::GET, "/workers", trace).await
     }
 
     /// Whether the data plane answers at all.

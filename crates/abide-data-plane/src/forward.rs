@@ -1,8 +1,8 @@
 //! Requests that are handed on to the plane below as they are, WebSockets included.
 
-use std::pin::Pin;
+mod tunnel;
+
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use abide_session_agent::Tasks;
 use axum::body::Body;
@@ -14,12 +14,8 @@ use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
-
-/// Bytes of an attachment that are under way within this process at most: what viewers type, and what
-/// terminals show. While as much waits for somebody to take it nothing more is read.
-const UNDER_WAY: (usize, usize) = (8 * 1024, 64 * 1024);
 
 /// What is handed on.
 #[derive(Clone)]
@@ -98,7 +94,7 @@ fn selected(headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> Header
 
 /// The answer of the plane below as one of ours. Where that turned its connection into a WebSocket,
 /// the client's becomes one, and what comes over either goes out over the other, until one of them
-/// ends or `tasks` are stopped.
+/// ends or `tasks` are stopped, which the client is told.
 pub(crate) fn answer(
     mut below: Response<Body>,
     forward: &Forward,
@@ -114,12 +110,9 @@ pub(crate) fn answer(
         let below = hyper::upgrade::on(&mut below);
         let (stopping, sent) = (tasks.stopping(), forward.sent.clone());
         tasks.spawn("attachment", async move {
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                joined = join(above, below, sent) => if let Err(error) = joined {
-                    // Whichever of them it was, the other has nobody left.
-                    debug!(%error, "an attachment broke off");
-                }
+            if let Err(error) = join(above, below, sent, stopping).await {
+                // Whichever of them it was, the other has nobody left.
+                debug!(%error, "an attachment broke off");
             }
         });
     }
@@ -134,53 +127,17 @@ pub(crate) fn answer(
     Response::from_parts(parts, body)
 }
 
-async fn join(above: OnUpgrade, below: OnUpgrade, sent: Option<Sent>) -> std::io::Result<()> {
-    let both = async { tokio::try_join!(above, below) };
-    let (above, below) = both.await.map_err(std::io::Error::other)?;
-    let mut above = Counted {
-        stream: TokioIo::new(above),
-        sent,
-    };
-    let mut below = TokioIo::new(below);
-    let (typed, shown) = UNDER_WAY;
-    tokio::io::copy_bidirectional_with_sizes(&mut above, &mut below, typed, shown).await?;
-    Ok(())
-}
-
-/// A stream that tells how much is written to it.
-struct Counted<S> {
-    stream: S,
+async fn join(
+    above: OnUpgrade,
+    below: OnUpgrade,
     sent: Option<Sent>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        if let Some(sent) = &self.sent {
-            sent(written);
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    stopping: CancellationToken,
+) -> std::io::Result<()> {
+    let both = async { tokio::try_join!(above, below) };
+    let both = tokio::select! {
+        both = both => both,
+        () = stopping.cancelled() => return Ok(()),
+    };
+    let (above, below) = both.map_err(std::io::Error::other)?;
+    tunnel::join(TokioIo::new(above), TokioIo::new(below), sent, stopping).await
 }

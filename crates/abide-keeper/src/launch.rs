@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -109,6 +110,8 @@ pub fn launch(
         .map_err(prepare)?;
     let (ready, announce) = io::pipe().map_err(prepare)?;
     let starter = Command::new(exe)
+        // What people see in a list of processes, however it was found.
+        .arg0("abide")
         .args(exe_args)
         .arg(dir)
         .env_clear()

@@ -63,9 +63,9 @@ pub use worker::{Exit, NewWorker, SizePolicy, ViewerRole, Worker, WorkerKind, Wo
 /// `parse` is exact (case-sensitive), as the session service's contract asks.
 #[macro_export]
 macro_rules! closed_set {
-    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name {
             $($(#[doc = $doc])+ #[serde(rename = $text)] $variant,)+
         }
@@ -90,5 +90,16 @@ macro_rules! closed_set {
                 f.write_str(self.as_str())
             }
         }
+        // Written out, since the derived one would not see the spelling.
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::Type::String)
+                    .description(Some([$($about),+].map(|line| line.strip_prefix(' ').unwrap_or(line)).join("\n")))
+                    .enum_values(Some(Self::ALL.iter().map(|member| member.as_str())))
+                    .into()
+            }
+        }
+        impl utoipa::ToSchema for $name {}
     };
 }

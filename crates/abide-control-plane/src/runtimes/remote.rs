@@ -27,7 +27,7 @@ use abide_session_agent::{Acceptance, AgentCounts, OutputReader, RunHandle, Task
 use abide_store::{Store, StoreError};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::sessions::Known;
 use self::terminal::KnownTerminal;
@@ -121,6 +121,10 @@ impl Remote {
                     }
                 }
             }
+        }
+        // What ended meanwhile is known before anybody asks, unless nobody can say now.
+        if let Err(problem) = self.compare_terminals().await {
+            warn!(message = %problem.message, "cannot compare terminals with the data plane");
         }
         news::follow(self);
         self.let_go_at_the_end();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use abide_model::{
-    Problem, ProblemCode, SessionId, SessionStatus, TerminalChanges, TerminalSpec, TerminalState,
-    Timestamp, Worker, WorkerId, WorkerKind,
+    Problem, ProblemCode, ScreenState, SessionId, SessionStatus, TerminalChanges, TerminalSpec,
+    TerminalState, Timestamp, Worker, WorkerId, WorkerKind,
 };
 use abide_session_agent::{OutputReader, StreamFilter};
+use abide_store::StoreError;
 
 use super::{ControlPlane, Outcome, store_problem};
 use crate::expiry::expired;
@@ -46,25 +47,29 @@ impl ControlPlane {
     /// A session's workers as they stand, oldest first.
     pub(crate) async fn workers(&self, session: SessionId) -> Outcome<Vec<TerminalState>> {
         let session = self.session(session).await?;
-        let workers = self.store.workers(session.id).await;
-        Ok(self.states(workers.map_err(store_problem)?).await)
+        self.states(|| self.store.workers(session.id)).await
     }
 
     /// The workers of all sessions whose end is not recorded, oldest first.
     pub(crate) async fn live_workers(&self) -> Outcome<Vec<TerminalState>> {
-        let workers = self.store.running_workers().await;
-        Ok(self.states(workers.map_err(store_problem)?).await)
+        self.states(|| self.store.running_workers()).await
     }
 
-    async fn states(&self, workers: Vec<Worker>) -> Vec<TerminalState> {
+    async fn states<F: Future<Output = Result<Vec<Worker>, StoreError>>>(
+        &self,
+        again: impl Fn() -> F,
+    ) -> Outcome<Vec<TerminalState>> {
+        let workers = again().await.map_err(store_problem)?;
         let terminals = workers.iter().filter(|it| it.kind == WorkerKind::Terminal);
         let terminals: Vec<_> = terminals.map(|it| (it.session_id, it.id)).collect();
         let mut screens = self.runtimes.screens(&terminals).await;
+        // Who is asked how terminals stand may have told that some have ended.
+        let workers = again().await.map_err(store_problem)?;
         let of = |worker: Worker| {
             let screen = screens.remove(&worker.id);
             TerminalState { worker, screen }
         };
-        workers.into_iter().map(of).collect()
+        Ok(workers.into_iter().map(of).collect())
     }
 
     /// A terminal that can be looked at.
@@ -103,7 +108,10 @@ impl ControlPlane {
             WorkerKind::Terminal => self.find_terminal(&worker).await,
             WorkerKind::Interpreter => None,
         };
-        Ok(state(worker, terminal).await)
+        let screen = shown(terminal).await;
+        // Who was asked may have told that it has ended.
+        let worker = self.worker(session, id).await?;
+        Ok(TerminalState { worker, screen })
     }
 
     /// Renames a terminal, or changes whose size it has.
@@ -127,7 +135,8 @@ impl ControlPlane {
         if let (Some(terminal), Some(policy)) = (&terminal, policy) {
             terminal.set_size_policy(policy).await?;
         }
-        Ok(state(worker, terminal).await)
+        let screen = shown(terminal).await;
+        Ok(TerminalState { worker, screen })
     }
 
     /// Ends a terminal's whole process tree and starts the same program on another terminal, as large as
@@ -143,10 +152,7 @@ impl ControlPlane {
                 "an interpreter is replaced with POST /sessions/{session_id}/restart",
             ));
         };
-        let shown = match self.runtimes.terminal(id) {
-            Some(terminal) => terminal.shown().await,
-            None => None,
-        };
+        let shown = shown(self.runtimes.terminal(id)).await;
         self.runtimes.stop_terminal(&worker).await?;
         let spec = TerminalSpec {
             cols: shown.as_ref().map(|size| size.cols).or(spec.cols),
@@ -212,10 +218,9 @@ fn gone(worker: &Worker) -> Problem {
     )
 }
 
-async fn state(worker: Worker, terminal: Option<Arc<dyn Terminal>>) -> TerminalState {
-    let screen = match terminal {
+async fn shown(terminal: Option<Arc<dyn Terminal>>) -> Option<ScreenState> {
+    match terminal {
         Some(terminal) => terminal.shown().await,
         None => None,
-    };
-    TerminalState { worker, screen }
+    }
 }

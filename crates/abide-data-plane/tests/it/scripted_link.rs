@@ -3,13 +3,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use abide_data_plane::forward::Forward;
 use abide_data_plane::link::{
     AgentLink, Answered, Call, CallError, Caller, FrameLine, Frames, PassedOn,
 };
 use abide_model::{
     AgentHealth, AgentSession, AgentStep, Problem, ProblemCode, RegisterSession, RunStep, Runtime,
-    StepStatus, WorkerId, WorkerNews,
+    StepStatus, TerminalState, WorkerId, WorkerNews,
 };
+use abide_session_agent::Tasks;
+use axum::body::Body;
+use axum::response::Response;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 

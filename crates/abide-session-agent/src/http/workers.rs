@@ -24,7 +24,7 @@ use crate::host::invalid;
 use crate::terminal::TerminalHandle;
 
 /// Smallest and largest width and height of a terminal.
-const SIDES: std::ops::RangeInclusive<u16> = 2..=1000;
+const SIDES: std::ops::RangeInclusive<u16> = 1..=1000;
 
 pub(super) fn router() -> Router<App> {
     Router::new()

@@ -59,5 +59,5 @@ fn marks_behind_an_empty_cell_stand_alone() {
     whole.feed("\u{5ae}\u{5ae}".as_bytes());
     let mut shown = Screen::new(whole.size(), ScrollbackLimit(1 << 16), 0);
     shown.feed(&whole.snapshot(usize::MAX));
-    assert_same(&mut shown, &whole, "by snapshot");
+    assert_same(&shown, &whole, "by snapshot");
 }

@@ -23,3 +23,5 @@ mod streams;
 mod system;
 #[path = "terminals.rs"]
 mod terminals;
+#[path = "terminals/upgrade.rs"]
+mod upgrade;

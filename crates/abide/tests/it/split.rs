@@ -5,7 +5,10 @@ mod http {
 
     pub(crate) use crate::api::http::{Answer, Composition, Stream, data, output};
 
-    /// A control plane over a data plane over a session agent, and how to speak to it.
+    /// A control plane over a data plane over a session agent.
+    pub(crate) type Server = abide_testkit::TestStack;
+
+    /// The same, and how to speak to it.
     pub(crate) type Api = crate::api::http::ApiOf<abide_testkit::TestStack>;
 }
 
@@ -13,6 +16,7 @@ mod faults;
 mod full_disk;
 mod scripts;
 mod survival;
+mod terminals_below;
 mod ways_in;
 
 #[path = "api/agents.rs"]

@@ -105,9 +105,8 @@ impl Host for Abide {
         Ok(Box::new(self.view("")?))
     }
 
-    fn attach(&mut self, history: bool) -> Result<Box<dyn Line>> {
-        let scrollback = if history { ALL_SCROLLBACK } else { 0 };
-        let viewer = self.view(&format!("&scrollback={scrollback}"))?;
+    fn attach(&mut self, _history: bool) -> Result<Box<dyn Line>> {
+        let viewer = self.view(&format!("&scrollback={ALL_SCROLLBACK}"))?;
         Ok(Box::new(viewer))
     }
 

@@ -41,8 +41,8 @@ pub(super) trait Host {
     /// Starts a program on a new terminal; returns its first viewer.
     fn start(&mut self, program: &Program) -> Result<Box<dyn Line>>;
 
-    /// One more viewer of the terminal started last: the first that it receives is what was there, with
-    /// everything that scrolled off if `history`.
+    /// One more viewer of the terminal started last: the first that it receives is the screen as it is, and if
+    /// `history`, then or behind that everything that scrolled off.
     fn attach(&mut self, _history: bool) -> Result<Box<dyn Line>> {
         anyhow::bail!("shows nothing again")
     }

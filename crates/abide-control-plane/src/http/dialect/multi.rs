@@ -231,12 +231,7 @@ impl Connection {
         self.app.dialect_active(session);
         let typist = match self.typists.entry(terminal.id()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(vacant) => {
-                let (typist, job) = Typist::new(terminal);
-                // Fails only when the connection ends.
-                let _ = self.jobs.send(job);
-                vacant.insert(typist)
-            }
+            Entry::Vacant(vacant) => vacant.insert(Typist::new(terminal, &self.app.tasks)),
         };
         let piece = self.app.dialect.config.piece_bytes;
         let taken = typist.types(Bytes::from(data), piece, viewer);

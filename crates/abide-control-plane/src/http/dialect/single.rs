@@ -44,10 +44,9 @@ pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebS
             outbox: outbox.clone(),
             closed: CancellationToken::new(),
         };
-        let (typist, typing) = Typist::new(Arc::clone(&found.terminal));
-        // Both fail only when the connection ends.
+        let typist = Typist::new(Arc::clone(&found.terminal), &app.tasks);
+        // Fails only when the connection ends.
         let _ = jobs.send(Box::pin(tab.show()));
-        let _ = jobs.send(typing);
         hear(&app, inbox, &found, &*look.hand, &typist, &outbox).await
     };
     link.run(hears, stopping.cancelled()).await;

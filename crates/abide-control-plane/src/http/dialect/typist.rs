@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use abide_session_agent::Tasks;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::link::Job;
 use crate::runtimes::Terminal;
 
 /// Input that may wait for one program to read, in bytes.
@@ -20,12 +20,12 @@ pub(super) struct Typist {
 }
 
 impl Typist {
-    /// The typist, and what is to be run for it.
-    pub(super) fn new(terminal: Arc<dyn Terminal>) -> (Self, Job) {
+    /// One of `tasks` types, so that what was typed before a client left is typed all the same.
+    pub(super) fn new(terminal: Arc<dyn Terminal>, tasks: &Tasks) -> Self {
         let (typed, mut to_type) = mpsc::unbounded_channel::<(Bytes, Option<u64>)>();
         let waiting = Arc::<AtomicUsize>::default();
         let handed_on = Arc::clone(&waiting);
-        let job = Box::pin(async move {
+        let all = async move {
             while let Some((bytes, viewer)) = to_type.recv().await {
                 let length = bytes.len();
                 if terminal.input(bytes, viewer).await.is_err() {
@@ -34,8 +34,15 @@ impl Typist {
                 }
                 handed_on.fetch_sub(length, Ordering::Relaxed);
             }
+        };
+        let stopping = tasks.stopping();
+        tasks.spawn("typing", async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = all => {}
+            }
         });
-        (Self { typed, waiting }, job)
+        Self { typed, waiting }
     }
 
     /// Types, as one of those who look, in pieces of at most `piece` bytes. `false`: too much waits already,

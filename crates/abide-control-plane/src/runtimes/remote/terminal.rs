@@ -82,6 +82,14 @@ impl RemoteTerminal {
         answer.await.map_err(|problem| self.of_terminal(problem))
     }
 
+    /// It is gone below: looks whether that is news.
+    fn learn(&self) {
+        if self.known.exit.borrow().is_none() {
+            self.remote
+                .look_terminal_up(self.known.id, self.known.session);
+        }
+    }
+
     fn rest(&self, rest: &str) -> String {
         format!("/{}{rest}", self.known.id)
     }
@@ -92,6 +100,7 @@ impl RemoteTerminal {
         if !is_gone(&problem) {
             return problem;
         }
+        self.learn();
         let exit = self.known.exit.borrow();
         let how = exit
             .as_ref()
@@ -143,7 +152,14 @@ impl Terminal for RemoteTerminal {
             let session = self.known.session.to_string();
             let (client, trace) = (&self.remote.client, trace::current());
             let asked = client.terminal(&session, self.known.id, &trace);
-            asked.await.ok()?.screen
+            let asked = asked.await.inspect_err(|problem| {
+                if is_gone(problem) {
+                    self.learn();
+                }
+            });
+            let state = asked.ok()?;
+            self.remote.note_end(&state.worker).await;
+            state.screen
         })
     }
 

@@ -286,7 +286,7 @@ impl Remote {
     }
 
     /// Looks at a terminal once nobody starts any in its session.
-    fn look_terminal_up(self: &Arc<Self>, id: WorkerId, session: SessionId) {
+    pub(super) fn look_terminal_up(self: &Arc<Self>, id: WorkerId, session: SessionId) {
         let this = Arc::clone(self);
         self.config.tasks.spawn("look up terminal", async move {
             let _turn = this.locks.lock(session).await;
@@ -329,9 +329,22 @@ impl Remote {
         let told = told.inspect_err(|problem: &Problem| {
             warn!(message = %problem.message, "nobody says how terminals stand");
         });
-        let all = told.unwrap_or_default().into_iter();
-        all.filter_map(|state| Some((state.worker.id, state.screen?)))
-            .collect()
+        let mut screens = HashMap::new();
+        for state in told.unwrap_or_default() {
+            self.note_end(&state.worker).await;
+            screens.extend(state.screen.map(|screen| (state.worker.id, screen)));
+        }
+        screens
+    }
+
+    /// Records the end of a terminal that is known to live, should it have ended.
+    pub(super) async fn note_end(&self, worker: &Worker) {
+        let known = self.terminals.read().get(&worker.id).cloned();
+        let lives = known.is_some_and(|known| known.exit.borrow().is_none());
+        if let Some(exit) = worker.exit.clone().filter(|_| lives) {
+            self.terminal_ended(worker.id, worker.session_id, exit)
+                .await;
+        }
     }
 
     /// Sessions that have terminals whose programs live.

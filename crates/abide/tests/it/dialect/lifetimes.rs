@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::{Client, gone, health, healthy, processes_of, server, server_of_users, token};
 use crate::api::http::Answer;
 
@@ -103,10 +104,10 @@ async fn how_one_ended_while_no_server_was_there_is_known_to_the_next() {
     client.types("t", &waiting).await;
     client.until("t", "go\r\n").await;
     let processes = processes_of(&api, "t").await;
-    api.server.kill().unwrap();
+    api.server.kill_all();
     std::fs::write(&fifo, "\n").unwrap();
     gone(&processes).await;
-    api.up_again();
+    api.up_all();
     let mut client = Client::of(&api).await;
     client
         .say("reattach_session", json!({ "sessionId": "t" }))

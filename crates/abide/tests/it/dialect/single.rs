@@ -3,8 +3,9 @@
 use abide_testkit::{Came, JsonSocket};
 use serde_json::{Value, json};
 
-use super::{Client, gone, health, healthy, server};
+use super::super::http::Composition as _;
 use super::Api;
+use super::{Client, gone, health, healthy, server};
 use abide_testkit::processes_of_worker_dir;
 
 struct Single {

@@ -3,6 +3,7 @@
 use abide_testkit::{Came, JsonSocket, Refused};
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::{Client, MULTI, server, server_of_users, token};
 use crate::api::http::Answer;
 

@@ -4,6 +4,7 @@ use abide_model::{FromTerminal, SnapshotReason, ToTerminal, ViewerRole};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::super::http::Composition as _;
 use super::{Attachment, Terminal};
 use crate::api::http::Answer;
 

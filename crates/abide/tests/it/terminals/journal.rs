@@ -6,6 +6,7 @@ use abide_model::{CastEvent, CastHeader, CastReader, FromTerminal, ProblemCode, 
 use abide_terminal::{Screen, ScrollbackLimit, Size};
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::Terminal;
 
 /// A recording, read.

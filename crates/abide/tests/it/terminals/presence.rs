@@ -7,8 +7,9 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::super::http::Composition as _;
 use super::{Attachment, Terminal};
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 
 fn hello(
     name: Option<&str>,
@@ -189,6 +190,33 @@ async fn before_the_server_closes_it_says_why() {
     assert_eq!(stopping.status, 202);
     assert_eq!(refused(&mut viewer).await, AttachmentError::ShuttingDown);
     assert_eq!(viewer.closed().await.0, CloseCode::Restart);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_no_sign_of_life_is_given_up() {
+    let settings = ["terminal_ping_interval=20ms", "terminal_read_timeout=300ms"];
+    let terminal = Terminal::shell(&settings).await;
+    terminal.shows("$").await;
+    let silent = terminal.attach("").await;
+    let mut lively = terminal.attach("").await;
+    present(&mut lively, |_, all| all.len() == 2).await;
+    // Reading answers the pings, of which there are enough for longer than the limit.
+    let mut pings = 0;
+    while pings < 50 {
+        match lively.socket.next().await {
+            Some(Ok(Message::Ping(_))) => pings += 1,
+            Some(Ok(Message::Text(text))) => {
+                lively
+                    .others
+                    .push_back(serde_json::from_str(&text).unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    present(&mut lively, |_, all| all.len() == 1).await;
+    lively.types("echo st'i'll\n").await;
+    lively.until("still\r\n$ ").await;
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
