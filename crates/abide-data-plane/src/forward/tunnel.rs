@@ -73,8 +73,10 @@ async fn hand_up(
     let mut frames = Frames::default();
     loop {
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read?,
+            biased;
+            // First: a terminal that pours must not put it off.
             () = stopping.cancelled() => break,
+            read = from.read(&mut buffer) => read?,
         };
         let piece = &buffer[..read];
         if piece.is_empty() {
