@@ -3,9 +3,9 @@
 mod dialect;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use abide_data_plane::auth::AuthConfig;
+use abide_session_agent::http::SignsOfLife;
 
 pub use dialect::DialectConfig;
 
@@ -38,13 +38,4 @@ pub struct ControlPlaneConfig {
     pub dialect: DialectConfig,
     /// Register an unknown `agent_id` instead of answering 404.
     pub auto_register_agents: bool,
-}
-
-/// When a connection to a viewer of terminals is given up, natively and in the dialect.
-#[derive(Debug, Clone, Copy)]
-pub struct SignsOfLife {
-    /// How often a viewer is asked for one.
-    pub ping_interval: Duration,
-    /// A connection that nothing came over for this long is given up.
-    pub read_timeout: Duration,
 }

@@ -22,7 +22,7 @@ mod service;
 mod store_recorder;
 mod trace;
 
-pub use config::{ControlPlaneConfig, DialectConfig, SignsOfLife};
+pub use config::{ControlPlaneConfig, DialectConfig};
 pub use http::openapi;
 pub use metrics::METRIC_NAMES;
 pub use service::{ControlPlane, ShutdownRequest, WorkersAfterShutdown};

@@ -1,8 +1,8 @@
 //! Prometheus metrics. Label sets are closed, so their number cannot run away.
 
-use abide_model::{Runtime, SnapshotReason, StepOutcome, TerminalCounts};
+use abide_model::{Runtime, StepOutcome, TerminalCounts};
 use abide_session_agent::metrics::{
-    ByRuntime, Catalogue, MetricNames, RequestMetrics, StepMetrics, set,
+    ByRuntime, Catalogue, MetricNames, RequestMetrics, StepMetrics, TerminalMetrics, set,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -58,16 +58,6 @@ struct StreamLabel {
     stream: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
 /// What changes from moment to moment; read when somebody asks.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gauges {
@@ -93,10 +83,7 @@ pub(crate) struct Metrics {
     warm: ByRuntime,
     running: Gauge,
     queued: Gauge,
-    terminals: Family<StateLabel, Gauge>,
-    viewers: Gauge,
-    sent: Counter,
-    snapshots: Family<ReasonLabel, Counter>,
+    pub(crate) terminals: TerminalMetrics,
     sequence: Gauge,
 }
 
@@ -105,17 +92,6 @@ impl Metrics {
         let mut catalogue = Catalogue::new("abide", METRIC_NAMES);
         let output = Family::default();
         catalogue.add_in(Unit::Bytes, "step_output", output.clone());
-        let terminals = Family::default();
-        catalogue.add("terminals", terminals.clone());
-        let sent = Counter::default();
-        catalogue.add_in(Unit::Bytes, "terminal_sent", sent.clone());
-        let snapshots = Family::<ReasonLabel, Counter>::default();
-        for reason in SnapshotReason::ALL {
-            // From the start, so that a rate can be told of the first.
-            let reason = reason.as_str();
-            drop(snapshots.get_or_create(&ReasonLabel { reason }));
-        }
-        catalogue.add("terminal_snapshots", snapshots.clone());
         let mut gauge = |name| {
             let gauge = Gauge::default();
             catalogue.add(name, gauge.clone());
@@ -123,15 +99,12 @@ impl Metrics {
         };
         Self {
             output,
-            terminals,
-            sent,
-            snapshots,
-            viewers: gauge("terminal_viewers"),
             sessions: gauge("sessions"),
             interpreters: gauge("interpreters"),
             running: gauge("running_steps"),
             queued: gauge("queued_steps"),
             sequence: gauge("event_sequence"),
+            terminals: TerminalMetrics::new(&mut catalogue),
             steps: StepMetrics::new(&mut catalogue),
             requests: RequestMetrics::new(&mut catalogue),
             warm: ByRuntime::new(&mut catalogue, "warm_interpreters"),
@@ -148,17 +121,6 @@ impl Metrics {
         }
     }
 
-    /// A viewer of a terminal was sent so many bytes.
-    pub(crate) fn viewer_was_sent(&self, bytes: usize) {
-        self.sent.inc_by(bytes as u64);
-    }
-
-    /// A viewer of a terminal was sent a snapshot.
-    pub(crate) fn viewer_was_sent_a_snapshot(&self, reason: SnapshotReason) {
-        let reason = reason.as_str();
-        self.snapshots.get_or_create(&ReasonLabel { reason }).inc();
-    }
-
     /// Prometheus text (OpenMetrics), with `gauges` as they are now.
     pub(crate) fn text(&self, gauges: Gauges) -> String {
         self.sessions
@@ -168,17 +130,7 @@ impl Metrics {
         self.warm.set(Runtime::Node, gauges.warm_node);
         set(&self.running, gauges.running_steps);
         set(&self.queued, gauges.queued_steps);
-        let TerminalCounts {
-            live,
-            ended,
-            viewers,
-        } = gauges.terminals;
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        for (state, terminals) in [("live", live), ("ended", ended)] {
-            let gauge = self.terminals.get_or_create(&StateLabel { state });
-            gauge.set(count(terminals));
-        }
-        self.viewers.set(count(viewers));
+        self.terminals.set(gauges.terminals);
         self.sequence.set(gauges.event_sequence);
         self.catalogue.text()
     }

@@ -4,22 +4,25 @@
 
 mod local;
 mod remote;
+mod terminal;
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use abide_model::{
-    Exit, NewStep, Problem, ProblemCode, Session, SessionId, StepId, TerminalSpec, Timestamp,
-    Worker, WorkerId, Workspace,
+    Exit, NewStep, Problem, ProblemCode, ScreenState, Session, SessionId, StepId, TerminalSpec,
+    Timestamp, Worker, WorkerId, Workspace,
 };
 use abide_session_agent::{
-    Acceptance, AgentCounts, OutputReader, Refusal, RunHandle, StreamFilter, TerminalHandle,
+    Acceptance, AgentCounts, OutputReader, Refusal, RunHandle, StreamFilter,
 };
 use abide_store::StoreError;
 use tokio::sync::Mutex;
 
 pub(crate) use local::LocalRuntimes;
 pub(crate) use remote::{RemoteConfig, RemoteRuntimes};
+pub(crate) use terminal::{Eye, Hand, Look, Sight, Terminal};
 
 use crate::service::{Outcome, WorkspaceRequest};
 
@@ -142,19 +145,26 @@ pub(crate) trait Runtimes: Send + Sync + std::fmt::Debug + 'static {
         &'a self,
         session: &'a Session,
         spec: TerminalSpec,
-    ) -> Answer<'a, Outcome<TerminalHandle>>;
+    ) -> Answer<'a, Outcome<Arc<dyn Terminal>>>;
 
-    /// A terminal of this host, whether its program lives or has ended.
-    fn terminal(&self, worker: WorkerId) -> Option<TerminalHandle>;
+    /// A terminal, whether its program lives or has ended, if it is known here.
+    fn terminal(&self, worker: WorkerId) -> Option<Arc<dyn Terminal>>;
 
     /// A terminal that ended before this process started, if what it left can still be looked at.
-    fn reopen_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Option<TerminalHandle>>;
+    fn reopen_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Option<Arc<dyn Terminal>>>;
 
-    /// Ends a terminal's whole process tree; what it left can still be looked at.
-    fn stop_terminal(&self, worker: WorkerId) -> Answer<'_, ()>;
+    /// What can be told of terminals without drawing them, as far as somebody can say.
+    fn screens<'a>(
+        &'a self,
+        of: &'a [(SessionId, WorkerId)],
+    ) -> Answer<'a, HashMap<WorkerId, ScreenState>>;
 
-    /// Ends a terminal's whole process tree, and removes what it left on disk.
-    fn end_terminal(&self, worker: WorkerId) -> Answer<'_, ()>;
+    /// Ends a terminal's whole process tree; what it left can still be looked at. Its end is recorded
+    /// then.
+    fn stop_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Outcome<()>>;
+
+    /// Ends a terminal's whole process tree, and removes what it left on disk. Its end is recorded then.
+    fn end_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Outcome<()>>;
 
     /// Counts for status and metrics.
     fn counts(&self) -> AgentCounts;

@@ -68,9 +68,11 @@ impl ControlPlane {
         tasks: Tasks,
     ) -> Self {
         let (max_live, workspaces) = (config.max_live, config.workspaces_dir.clone());
+        let runtimes_tasks = tasks.clone();
         Self::over(config, store, tasks, |store, recorder| {
+            let tasks = runtimes_tasks;
             Box::new(LocalRuntimes::new(
-                agent, store, recorder, max_live, workspaces,
+                agent, store, recorder, tasks, max_live, workspaces,
             ))
         })
     }

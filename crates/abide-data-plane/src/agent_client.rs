@@ -3,21 +3,24 @@
 use std::time::Duration;
 
 use abide_model::{
-    AgentHealth, AgentSession, AgentStep, RegisterSession, RunStep, SESSION_TOKEN_HEADER,
-    STEP_FRAMES, WorkerExit,
+    AgentHealth, AgentSession, AgentStep, BOOT_ID_HEADER, RegisterSession, RunStep,
+    SESSION_TOKEN_HEADER, STEP_FRAMES, TerminalState, WorkerNews,
 };
+use abide_session_agent::Tasks;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use hyper::{Method, Response};
 
+use crate::forward::Forward;
 use crate::lines;
 use crate::link::{AgentLink, Answered, Call, Caller, Frames, PassedOn};
 pub use crate::peer::{AgentTimes, Connections};
 use crate::peer::{BOOT_ID, Peer, RequestParts, encode};
 
 const SESSION_TOKEN: HeaderName = HeaderName::from_static(SESSION_TOKEN_HEADER);
+const BOOT_ID: HeaderName = HeaderName::from_static(BOOT_ID_HEADER);
 
 /// One session agent at a base URL.
 #[derive(Clone)]
@@ -233,6 +236,30 @@ impl AgentLink for AgentClient {
         })
     }
 
+    fn forward<'a>(
+        &'a self,
+        forward: &'a Forward,
+        boot_id: &'a str,
+        tasks: &'a Tasks,
+        caller: Caller<'a>,
+    ) -> Call<'a, Response<Body>> {
+        Box::pin(async move {
+            let path = format!("/v1/sessions/{}/workers{}", caller.session, forward.rest);
+            let request = self
+                .request(forward.method.clone(), &path, Some(caller))
+                .header(BOOT_ID, boot_id);
+            self.peer.forward(request, forward, tasks).await
+        })
+    }
+
+    fn terminals(&self) -> Call<'_, Answered<Vec<TerminalState>>> {
+        Box::pin(async {
+            let request = self.request(Method::GET, "/v1/workers", None);
+            let limit = self.peer.answer_within();
+            self.peer.json(request, Bytes::new(), limit).await
+        })
+    }
+
     fn sessions(&self) -> Call<'_, Answered<Vec<AgentSession>>> {
         Box::pin(async {
             let request = self.request(Method::GET, "/v1/sessions", None);
@@ -242,9 +269,9 @@ impl AgentLink for AgentClient {
         })
     }
 
-    fn exits(&self, after: u64, wait: Duration) -> Call<'_, Answered<Vec<WorkerExit>>> {
+    fn news(&self, after: u64, wait: Duration) -> Call<'_, Answered<Vec<WorkerNews>>> {
         Box::pin(async move {
-            let path = format!("/v1/exits?after={after}&wait_ms={}", wait.as_millis());
+            let path = format!("/v1/news?after={after}&wait_ms={}", wait.as_millis());
             let request = self.request(Method::GET, &path, None);
             let limit = self.peer.answer_within() + wait;
             self.peer.json(request, Bytes::new(), limit).await

@@ -4,6 +4,8 @@
 //! one broke. A step is sent by [`DataPlaneClient::run`]; whoever calls it decides by the kind of
 //! [`CallError`] whether it may have got there.
 
+mod terminals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +91,7 @@ struct CreateBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_seconds: Option<i64>,
     sliding: bool,
+    interpreter: bool,
 }
 
 impl DataPlaneClient {
@@ -129,6 +132,7 @@ impl DataPlaneClient {
             scratch: new.scratch,
             ttl_seconds: new.ttl_seconds,
             sliding: new.sliding,
+            interpreter: new.interpreter,
         });
         self.repeated(Method::POST, "/sessions", trace, body, self.ready_within())
             .await

@@ -8,6 +8,7 @@ mod runs;
 mod sessions;
 mod steps;
 mod system;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +86,7 @@ fn router(app: &App) -> Router {
         .merge(steps::router())
         .merge(output::router())
         .merge(runs::router())
+        .merge(workers::router())
         .merge(events::router())
         .route_layer(from_fn_with_state(
             app.clone(),

@@ -1,10 +1,12 @@
 //! The data plane: finds each session's runtime and gets each step to it, once.
 
 pub mod agent_client;
+pub mod attachment;
 pub mod auth;
 pub mod client;
 pub mod containment;
 mod error;
+pub mod forward;
 mod http;
 mod lines;
 pub mod link;

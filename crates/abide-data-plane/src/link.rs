@@ -5,11 +5,16 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use abide_model::{
-    AgentHealth, AgentSession, AgentStep, Problem, RegisterSession, RunStep, StepFrame, WorkerExit,
+    AgentHealth, AgentSession, AgentStep, Problem, RegisterSession, RunStep, StepFrame,
+    TerminalState, WorkerNews,
 };
+use abide_session_agent::Tasks;
+use axum::body::Body;
 use bytes::Bytes;
 use futures_util::Stream;
+use hyper::Response;
 
+use crate::forward::Forward;
 use crate::trace::TraceContext;
 
 /// An exchange under way.
@@ -154,11 +159,22 @@ pub trait AgentLink: Send + Sync + std::fmt::Debug {
     fn output_frames<'a>(&'a self, query: &'a str, caller: Caller<'a>) -> Call<'a, Frames>;
     /// Output of a session's worker; `query` goes on as it is.
     fn output<'a>(&'a self, query: &'a str, caller: Caller<'a>) -> Call<'a, PassedOn>;
+    /// Hands on a request about a session's workers, to this boot of the agent only. Where the answer is
+    /// a WebSocket, one of `tasks` joins it to the client's.
+    fn forward<'a>(
+        &'a self,
+        forward: &'a Forward,
+        boot_id: &'a str,
+        tasks: &'a Tasks,
+        caller: Caller<'a>,
+    ) -> Call<'a, Response<Body>>;
+    /// Every terminal the agent has; needs its secret.
+    fn terminals(&self) -> Call<'_, Answered<Vec<TerminalState>>>;
     /// Every session the agent has; needs its secret.
     fn sessions(&self) -> Call<'_, Answered<Vec<AgentSession>>>;
     /// Interpreters that died by themselves after this sequence number, waited for at most `wait`;
     /// needs the agent's secret.
-    fn exits(&self, after: u64, wait: Duration) -> Call<'_, Answered<Vec<WorkerExit>>>;
+    fn news(&self, after: u64, wait: Duration) -> Call<'_, Answered<Vec<WorkerNews>>>;
     /// Whether its secret is known, so that everything on it may be taken for ours.
     fn is_ours(&self) -> bool;
 }

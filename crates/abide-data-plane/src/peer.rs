@@ -9,18 +9,25 @@
 use std::time::Duration;
 
 use abide_model::{BOOT_ID_HEADER, Problem, ProblemCode};
+use abide_session_agent::Tasks;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tower::ServiceExt as _;
 
+use crate::attachment::RemoteAttachment;
+use crate::forward::{self, Forward};
 use crate::lines;
 use crate::link::{Answered, CallError, Frames};
 use crate::trace::{REQUEST_ID_HEADER, TRACEPARENT_HEADER, TraceContext};
@@ -230,10 +237,60 @@ impl Peer {
         if response.status().is_success() {
             return Ok(response);
         }
-        let status = response.status();
-        let boot_id = boot_id(&response);
+        Err(self.refused(response).await?)
+    }
+
+    /// Hands a request on and returns the answer, which may be a WebSocket that is joined to the
+    /// client's by one of `tasks`. A refusal is an error.
+    pub(crate) async fn forward(
+        &self,
+        mut request: RequestParts,
+        forward: &Forward,
+        tasks: &Tasks,
+    ) -> Result<Response<Body>, CallError> {
+        if let Some(headers) = request.0.headers_mut() {
+            headers.extend(forward.handed_on());
+        }
+        if let Some(upgrade) = &forward.upgrade {
+            // For a service of this process.
+            request = RequestParts(request.0.extension(upgrade.clone()));
+        }
+        let response = self.send(request, forward.body.clone()).await?;
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !switches && !response.status().is_success() {
+            return Err(self.refused(response).await?);
+        }
+        Ok(forward::answer(response, forward, tasks))
+    }
+
+    /// Asks for an attachment.
+    pub(crate) async fn attach(
+        &self,
+        request: RequestParts,
+    ) -> Result<RemoteAttachment, CallError> {
+        let request = request
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, &generate_key());
+        let exchange = async {
+            let response = self.send(request, Bytes::new()).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(self.refused(response).await?);
+            }
+            let connection = hyper::upgrade::on(response).await;
+            connection.map_err(|error| self.broke(error))
+        };
+        let connection = tokio::time::timeout(self.answer_within(), exchange).await;
+        let connection = connection.unwrap_or_else(|_| Err(self.broke("no answer in time")))?;
+        Ok(RemoteAttachment::over(connection).await)
+    }
+
+    /// What a refusal says.
+    async fn refused(&self, response: Response<Body>) -> Result<CallError, CallError> {
+        let (status, boot_id) = (response.status(), boot_id(&response));
         let body = self.whole(response).await?;
-        Err(CallError::Refused {
+        Ok(CallError::Refused {
             problem: Box::new(problem(self.what, status, &body)),
             boot_id,
         })

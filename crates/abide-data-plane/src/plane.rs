@@ -7,16 +7,18 @@ mod questions;
 mod sessions;
 mod steps;
 mod streams;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_model::{Exit, PlaneNews, Problem, Route, Timestamp};
+use abide_model::{Exit, PlaneNews, Problem, Route, Timestamp, WorkerNews};
 use abide_session_agent::Tasks;
 use abide_store::Clock;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tracing::warn;
 
 use crate::agent_client::{AgentClient, Connections};
 use crate::link::{AgentLink, Call, CallError, Caller};
@@ -204,6 +206,24 @@ impl DataPlane {
         self.news.add(route, exit);
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// Tells what befell a terminal.
+    pub(crate) async fn tell_of_terminal(&self, told: &WorkerNews) {
+        match self.registry.load(&told.session_id).await {
+            Ok(Some(route)) => self.news.of_terminal(&route, told),
+            // Its session is gone, and everybody was told that.
+            Ok(None) => {}
+            Err(error) => {
+                warn!(session_id = %told.session_id, error = %error.chain(), "cannot tell of a terminal");
+                self.news.skip();
+            }
+        }
+    }
+
+    /// Something that befell terminals may not have been heard of.
+    pub(crate) fn may_have_missed_news(&self) {
+        self.news.skip();
     }
 
     /// The way to a route's session agent.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abide_model::{AgentSession, Route, RouteStatus, Timestamp};
+use abide_model::{AgentSession, Route, RouteStatus, Timestamp, WorkerKind, WorkerNews};
 use futures_util::StreamExt as _;
 use tracing::{info, warn};
 
@@ -19,9 +19,9 @@ use crate::trace::TraceContext;
 /// Sessions that are looked at, or ended, at once.
 const AT_ONCE: usize = 8;
 /// How long one question for interpreters that died waits.
-const EXITS_WAIT: Duration = Duration::from_secs(20);
+const NEWS_WAIT: Duration = Duration::from_secs(20);
 /// Pause after a runtime could not be asked, at first and at most.
-const EXITS_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+const NEWS_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 pub(crate) fn start(plane: &Arc<DataPlane>) {
     let this = Arc::clone(plane);
@@ -46,11 +46,11 @@ pub(crate) fn start(plane: &Arc<DataPlane>) {
     });
     for runtime in plane.driver.runtimes() {
         let this = Arc::clone(plane);
-        plane.tasks.spawn("exits", async move {
+        plane.tasks.spawn("news", async move {
             let stopping = this.tasks.stopping();
             tokio::select! {
                 () = stopping.cancelled() => {}
-                () = this.hear_of_exits(&runtime.id) => {}
+                () = this.hear_news_of(&runtime.id) => {}
             }
         });
     }
@@ -204,49 +204,57 @@ impl DataPlane {
     }
 
     /// Follows what a runtime says of interpreters that die, until it says that it will not.
-    async fn hear_of_exits(&self, runtime_id: &str) {
-        let (mut after, mut boot, mut pause) = (0, String::new(), EXITS_BACKOFF.0);
+    async fn hear_news_of(&self, runtime_id: &str) {
+        let (mut after, mut boot, mut pause) = (0, String::new(), NEWS_BACKOFF.0);
         while let Some(runtime) = self.driver.runtime(runtime_id) {
-            match runtime.link.exits(after, EXITS_WAIT).await {
+            match runtime.link.news(after, NEWS_WAIT).await {
                 Ok(answered) if answered.boot_id != boot => {
                     // Its sequence begins anew; what happened before, a comparison tells.
                     if !boot.is_empty() {
                         self.compare_now.notify_one();
+                        self.may_have_missed_news();
                     }
                     boot = answered.boot_id;
                     if after != 0 {
                         after = 0;
                         continue;
                     }
-                    self.note_exits(&answered.value, &mut after).await;
+                    self.note_news(&answered.value, &mut after).await;
                 }
-                Ok(answered) => self.note_exits(&answered.value, &mut after).await,
+                Ok(answered) => self.note_news(&answered.value, &mut after).await,
                 Err(CallError::Refused { problem, .. }) if problem.code != "shutting_down" => {
-                    info!(runtime_id, code = %problem.code, "does not tell of exits");
+                    info!(runtime_id, code = %problem.code, "does not tell of news");
                     return;
                 }
                 Err(_) => {
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(EXITS_BACKOFF.1);
+                    pause = (pause * 2).min(NEWS_BACKOFF.1);
                     continue;
                 }
             }
-            pause = EXITS_BACKOFF.0;
+            pause = NEWS_BACKOFF.0;
         }
     }
 
-    async fn note_exits(&self, exits: &[abide_model::WorkerExit], after: &mut u64) {
-        for exit in exits {
-            *after = (*after).max(exit.sequence);
+    async fn note_news(&self, news: &[WorkerNews], after: &mut u64) {
+        let is_next = |first: &WorkerNews| first.sequence <= *after + 1;
+        if *after != 0 && !news.first().is_none_or(is_next) {
+            // More befell its workers than it remembers.
+            self.compare_now.notify_one();
+            self.may_have_missed_news();
+        }
+        for told in news {
+            *after = (*after).max(told.sequence);
+            if told.kind == WorkerKind::Terminal {
+                self.tell_of_terminal(told).await;
+                continue;
+            }
+            let session = &told.session_id;
             let marked = self
-                .mark_crashed(
-                    &exit.session_id,
-                    Some(exit.worker_id),
-                    Some(exit.exit.clone()),
-                )
+                .mark_crashed(session, Some(told.worker_id), told.exit.clone())
                 .await;
             if let Err(error) = marked {
-                warn!(session_id = %exit.session_id, error = %error.chain(), "cannot note an exit");
+                warn!(session_id = %session, error = %error.chain(), "cannot note an end");
             }
         }
     }

@@ -294,6 +294,7 @@ impl Runs {
                 scratch: false,
                 ttl_seconds: Some(lives),
                 sliding: false,
+                interpreter: true,
             };
             let Err(problem) = self.plane.create(create, trace).await else {
                 return Ok(());

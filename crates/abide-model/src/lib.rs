@@ -35,8 +35,8 @@ pub use job::{Job, JobEnd, JobStatus};
 pub use json::{JsonObject, NotAnObject};
 pub use plane::{
     AgentHealth, AgentSession, AgentStep, AuthMode, BOOT_ID_HEADER, PlaneNews, RegisterSession,
-    Route, RouteStatus, RunStep, SESSION_TOKEN_HEADER, STEP_FRAMES, SessionNews, StepFrame,
-    WorkerExit, is_session_label, session_id_of_label, step_id_of_label,
+    Route, RouteStatus, RunStep, SESSION_TOKEN_HEADER, STEP_FRAMES, SessionNews, StartTerminal,
+    StepFrame, WorkerNews, is_session_label, session_id_of_label, step_id_of_label,
 };
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use run::{Run, RunStatus};

@@ -9,8 +9,8 @@ mod frame;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exit, NewStep, Runtime, SessionId, Step, StepError, StepId, StepOutcome, StepResult,
-    StepStatus, Timestamp, WorkerId,
+    Exit, NewStep, Runtime, SessionId, SizePolicy, Step, StepError, StepId, StepOutcome,
+    StepResult, StepStatus, TerminalSpec, Timestamp, WorkerId, WorkerKind,
 };
 
 /// Carries a session's token to its session agent.
@@ -67,6 +67,10 @@ pub struct RegisterSession {
     /// makes one below its own root and removes it with the session.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workspace_dir: String,
+    /// Whether it is to have an interpreter; one that has none yet gets it by being registered again
+    /// with one. Not asked for means yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<bool>,
 }
 
 /// A session as its agent shows it.
@@ -80,7 +84,8 @@ pub struct AgentSession {
     /// The normalised runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
-    /// Its present interpreter; another one after a restart, and its variables with it.
+    /// Its present interpreter; another one after a restart, and its variables with it. None while it
+    /// has terminals only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<WorkerId>,
     /// How its interpreter ended, when `status` is `crashed`.
@@ -189,18 +194,41 @@ pub enum StepFrame {
     },
 }
 
-/// An interpreter that died by itself, as the plane above hears of it.
+/// `POST /v1/sessions/{id}/workers` of a session agent, and of a data plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTerminal {
+    /// Chosen by the caller. The same id again finds the terminal that was started.
+    pub id: WorkerId,
+    /// What is to be started.
+    #[serde(flatten)]
+    pub spec: TerminalSpec,
+}
+
+/// What befell a worker without the plane above having asked for it: an interpreter died by itself, a
+/// terminal ended or was changed by one who is attached to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WorkerExit {
-    /// Grows by one with each; ask for what comes after the last one seen.
+pub struct WorkerNews {
+    /// Grows with each of one session agent; those of a later start are higher.
     pub sequence: u64,
     /// Whose.
     pub session_id: String,
-    /// Which interpreter.
+    /// Which worker.
     pub worker_id: WorkerId,
-    /// How.
-    pub exit: Exit,
+    /// What it is.
+    #[serde(default = "interpreter")]
+    pub kind: WorkerKind,
+    /// How it ended, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// Whose size a terminal has from now on, if that was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_policy: Option<SizePolicy>,
+}
+
+/// What every worker was that is told of without saying.
+const fn interpreter() -> WorkerKind {
+    WorkerKind::Interpreter
 }
 
 /// `GET /events` of a data plane: what befell sessions, for whoever keeps records of them.
@@ -227,12 +255,18 @@ pub struct SessionNews {
     pub session_id: String,
     /// How it stands from then on.
     pub status: RouteStatus,
-    /// Its interpreter, or the one it had.
+    /// Its interpreter, or the one it had; or the terminal that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<WorkerId>,
+    /// What that is.
+    #[serde(default = "interpreter")]
+    pub kind: WorkerKind,
     /// How that ended, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// Whose size a terminal has from now on, if that was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_policy: Option<SizePolicy>,
 }
 
 /// A session's way to its runtime.

@@ -8,12 +8,13 @@
 //! - A session's interpreter is started, restarted and ended by one request at a time, and a
 //!   caller that goes away does not leave that half done.
 
-pub(crate) mod exits;
 mod lifecycle;
+pub(crate) mod news;
 mod output;
 mod recovery;
 mod register;
 mod steps;
+mod terminals;
 mod tokens;
 
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use abide_model::{
-    AgentHealth, AgentSession, AuthMode, Problem, ProblemCode, Runtime, SessionId, WorkerExit,
+    AgentHealth, AgentSession, AuthMode, Problem, ProblemCode, Runtime, SessionId, WorkerNews,
     is_session_label, session_id_of_label,
 };
 use parking_lot::Mutex;
@@ -34,7 +35,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{AgentMetrics, Gauges};
 use crate::tasks::Tasks;
 use crate::worker::WorkerHandle;
-use exits::Exits;
+use news::News;
 
 pub use output::HostedOutput;
 pub(crate) use register::invalid;
@@ -73,7 +74,7 @@ pub struct SessionHost {
     tasks: Tasks,
     boot_id: String,
     sessions: Mutex<HashMap<SessionId, Arc<Hosted>>>,
-    exits: Arc<Exits>,
+    news: Arc<News>,
     pub(crate) metrics: Arc<AgentMetrics>,
     stopping: AtomicBool,
 }
@@ -124,7 +125,7 @@ impl SessionHost {
             tasks,
             boot_id: Uuid::new_v4().to_string(),
             sessions: Mutex::default(),
-            exits: Arc::new(Exits::new()),
+            news: Arc::new(News::new()),
             metrics: Arc::new(AgentMetrics::new()),
             stopping: AtomicBool::new(false),
         })
@@ -186,18 +187,18 @@ impl SessionHost {
         Ok(shown)
     }
 
-    /// Interpreters that died by themselves after the one numbered `after`; waits for one at most
-    /// `wait`. For the plane above.
-    pub async fn exits(
+    /// What befell workers after the news numbered `after`; waits for some at most `wait`. For the plane
+    /// above.
+    pub async fn news(
         &self,
         credentials: &Credentials,
         after: u64,
         wait: Duration,
-    ) -> Outcome<Vec<WorkerExit>> {
+    ) -> Outcome<Vec<WorkerNews>> {
         self.require_secret(credentials)?;
         let stopping = self.tasks.stopping();
         tokio::select! {
-            exits = self.exits.after(after, wait) => Ok(exits),
+            news = self.news.after(after, wait) => Ok(news),
             // Not "none": whoever asks again at once would get no other answer.
             () = stopping.cancelled() => Err(agent_stopping()),
         }
@@ -252,6 +253,7 @@ impl SessionHost {
             .filter(|worker| worker.exit().is_none());
         let exit = match live {
             Some(_) => None,
+            None if record.has_had_no_interpreter() => None,
             None => Some(self.exit_of(hosted, &record)),
         };
         Some(AgentSession {
@@ -285,7 +287,12 @@ impl SessionHost {
             .clone()
             .or(seen)
             .unwrap_or_else(|| abide_model::Exit {
-                reason: "its interpreter could not be started".to_owned(),
+                reason: if record.has_had_no_interpreter() {
+                    "it has not got one yet"
+                } else {
+                    "its interpreter could not be started"
+                }
+                .to_owned(),
                 ..abide_model::Exit::default()
             })
     }

@@ -1,6 +1,7 @@
 //! `/v1`: the session agent as a service of its own, and what the planes above serve in the same
 //! way.
 
+mod attach;
 pub mod body;
 pub mod error;
 mod gather;
@@ -8,11 +9,13 @@ mod listen;
 mod middleware;
 pub mod origin;
 mod output;
+mod recording;
 mod sessions;
 pub mod sse;
 mod step_stream;
 mod steps;
 pub mod trace;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +25,9 @@ use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tracing::info;
 
+pub use self::attach::{AttachmentHost, SignsOfLife, attach, query_of};
 pub use self::listen::listen;
+pub use self::recording::recorded;
 use crate::host::SessionHost;
 use crate::tasks::Tasks;
 
@@ -36,6 +41,8 @@ pub struct HttpConfig {
     pub max_body_bytes: usize,
     /// `Host` and `Origin` names to accept besides the loopback ones.
     pub allowed_hosts: Vec<String>,
+    /// What those who view terminals are given up by.
+    pub signs_of_life: SignsOfLife,
 }
 
 /// What handlers share.
@@ -81,6 +88,7 @@ pub fn service(host: Arc<SessionHost>, tasks: Tasks, config: HttpConfig) -> Rout
         .merge(sessions::router())
         .merge(steps::router())
         .merge(output::router())
+        .merge(workers::router())
         // Behind it only what somebody may do who knows which agent this is.
         .route_layer(from_fn_with_state(
             Arc::clone(&app),

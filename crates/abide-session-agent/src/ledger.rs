@@ -13,16 +13,19 @@ mod steps;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use abide_model::{Exit, NewStep, SessionId, StepId, StepOutcome, WorkerId};
+use abide_model::{
+    Exit, NewStep, SessionId, SizePolicy, StepId, StepOutcome, Timestamp, WorkerId, WorkerKind,
+    WorkerNews,
+};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 pub(crate) use digest::CodeDigest;
-pub(crate) use record::SessionRecord;
+pub(crate) use record::{SessionRecord, TerminalRecord};
 use steps::Steps;
 pub(crate) use steps::{KnownStep, Unfinished};
 
-use crate::host::exits::Exits;
+use crate::host::news::News;
 use crate::metrics::AgentMetrics;
 use crate::recorder::{RecordFailed, Recorder, Recording};
 
@@ -34,7 +37,7 @@ pub(crate) struct Ledger {
     pub(crate) label: String,
     record: Mutex<SessionRecord>,
     steps: Mutex<Steps>,
-    exits: Arc<Exits>,
+    news: Arc<News>,
     metrics: Arc<AgentMetrics>,
 }
 
@@ -43,28 +46,28 @@ impl Ledger {
     pub(crate) fn create(
         dir: PathBuf,
         record: SessionRecord,
-        exits: Arc<Exits>,
+        news: Arc<News>,
         metrics: Arc<AgentMetrics>,
     ) -> std::io::Result<Arc<Self>> {
         crate::host::make_private_dir(&dir)?;
         record.save(&dir)?;
-        Self::with(dir, record, exits, metrics)
+        Self::with(dir, record, news, metrics)
     }
 
     /// The files of a session of an earlier start.
     pub(crate) fn open(
         dir: PathBuf,
-        exits: Arc<Exits>,
+        news: Arc<News>,
         metrics: Arc<AgentMetrics>,
     ) -> std::io::Result<Arc<Self>> {
         let record = SessionRecord::load(&dir)?;
-        Self::with(dir, record, exits, metrics)
+        Self::with(dir, record, news, metrics)
     }
 
     fn with(
         dir: PathBuf,
         record: SessionRecord,
-        exits: Arc<Exits>,
+        news: Arc<News>,
         metrics: Arc<AgentMetrics>,
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
@@ -72,7 +75,7 @@ impl Ledger {
             steps: Mutex::new(Steps::open(&dir)?),
             record: Mutex::new(record),
             dir,
-            exits,
+            news,
             metrics,
         }))
     }
@@ -124,6 +127,63 @@ impl Ledger {
         remove_dir(&self.dir);
     }
 
+    /// Tells the plane above how a worker ended.
+    fn tell_end(&self, worker_id: WorkerId, kind: WorkerKind, exit: Exit) {
+        self.news.push(WorkerNews {
+            sequence: 0,
+            session_id: self.label.clone(),
+            worker_id,
+            kind,
+            exit: Some(exit),
+            size_policy: None,
+        });
+    }
+
+    /// Notes whose size a terminal has from now on, and tells the plane above.
+    pub(crate) fn change_policy(
+        &self,
+        terminal: WorkerId,
+        policy: SizePolicy,
+    ) -> std::io::Result<()> {
+        self.change(|record| {
+            if let Some(terminal) = record.terminal_mut(terminal) {
+                terminal.spec.size_policy = Some(policy);
+            }
+        })?;
+        self.news.push(WorkerNews {
+            sequence: 0,
+            session_id: self.label.clone(),
+            worker_id: terminal,
+            kind: WorkerKind::Terminal,
+            exit: None,
+            size_policy: Some(policy),
+        });
+        Ok(())
+    }
+
+    /// Notes how a worker ended; what it was, if that is news.
+    fn ended(&self, worker: WorkerId, exit: &Exit) -> std::io::Result<Option<WorkerKind>> {
+        let kind = self.with_record(|record| {
+            if record.worker == Some(worker) && record.exit.is_none() {
+                return Some(WorkerKind::Interpreter);
+            }
+            let terminal = record.terminal(worker)?;
+            terminal.ended.is_none().then_some(WorkerKind::Terminal)
+        });
+        match kind {
+            None => {}
+            Some(WorkerKind::Interpreter) => {
+                self.change(|record| record.exit = Some(exit.clone()))?;
+            }
+            Some(WorkerKind::Terminal) => self.change(|record| {
+                if let Some(terminal) = record.terminal_mut(worker) {
+                    terminal.ended = Some((exit.clone(), Timestamp::now()));
+                }
+            })?,
+        }
+        Ok(kind)
+    }
+
     fn finish(&self, step: &NewStep, outcome: &StepOutcome) -> std::io::Result<i64> {
         let (first, sequence) = self.steps.lock().finish(step, outcome)?;
         if first {
@@ -166,19 +226,18 @@ impl Recorder for Ledger {
         exit: Exit,
         crashed: bool,
     ) -> Recording<'_> {
-        let news =
-            self.with_record(|record| record.worker == Some(worker) && record.exit.is_none());
-        if news {
-            let recorded = self.change(|record| record.exit = Some(exit.clone()));
-            if let Err(error) = recorded {
-                return Box::pin(std::future::ready(Err(failed(error))));
-            }
-            if crashed {
+        let recorded = self.ended(worker, &exit);
+        if let Ok(Some(kind)) = recorded {
+            let is_interpreter = kind == WorkerKind::Interpreter;
+            if is_interpreter && crashed {
                 warn!(session_id = %self.label, worker_id = %worker, reason = exit.reason, "crashed");
-                self.exits.push(self.label.clone(), worker, exit);
+            }
+            // An interpreter that was ended was ended by whoever would hear of it.
+            if !is_interpreter || crashed {
+                self.tell_end(worker, kind, exit);
             }
         }
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(recorded.map(drop).map_err(failed)))
     }
 }
 

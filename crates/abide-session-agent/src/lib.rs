@@ -44,6 +44,6 @@ pub use recorder::{RecordFailed, Recorder, Recording};
 pub use tasks::Tasks;
 pub use terminal::{
     Attendance, Happened, Introduction, NewTerminal, Snapshot, TOO_FAR_BEHIND, TerminalGone,
-    TerminalHandle, TerminalRecording, View, Viewer, Visit, described,
+    TerminalHandle, TerminalRecording, View, Viewer, Visit, described, shown,
 };
 pub use worker::{Acceptance, Ended, LEFT_NOTHING, Peek, Phase, Refusal, RunHandle, WorkerHandle};

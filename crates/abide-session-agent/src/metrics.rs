@@ -2,6 +2,7 @@
 //! away.
 
 mod agent;
+mod terminals;
 
 use std::fmt::Write as _;
 
@@ -17,6 +18,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 pub use agent::METRIC_NAMES;
 pub(crate) use agent::{AgentMetrics, Gauges};
+pub use terminals::TerminalMetrics;
 
 /// Names as `/metrics` shows them, each with what it means.
 pub type MetricNames = &'static [(&'static str, &'static str)];

@@ -12,6 +12,7 @@ mod keyframes;
 mod recording;
 mod screens;
 mod shell;
+mod shown;
 mod size;
 mod task;
 mod viewer;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use abide_keeper::{JournalReader, KeeperClient, WindowSize};
-use abide_model::{Exit, SessionId, SizePolicy, ViewerRole, WorkerId};
+use abide_model::{Exit, Problem, ProblemCode, SessionId, SizePolicy, ViewerRole, WorkerId};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -29,6 +30,7 @@ pub use self::recording::{Happened, TerminalRecording};
 use self::screens::Follower;
 pub(crate) use self::screens::Screens;
 pub(crate) use self::shell::shell;
+pub use self::shown::shown;
 pub use self::task::described;
 use self::task::{Command, TerminalTask};
 pub use self::viewer::{Snapshot, TOO_FAR_BEHIND, View, Viewer};
@@ -78,12 +80,21 @@ pub struct Visit {
     pub screen_first: bool,
     /// The program waits for it, so that it sees every byte, however slow it is.
     pub blocks: bool,
+    /// What it is sent at most beyond what it has acknowledged, once it acknowledges, in bytes; one who had
+    /// to be waited for and is further behind is moved forward.
+    pub ack_window: u64,
 }
 
 /// The terminal is gone, or nobody reads what is typed any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the terminal is gone")]
 pub struct TerminalGone;
+
+impl From<TerminalGone> for Problem {
+    fn from(gone: TerminalGone) -> Self {
+        Self::new(ProblemCode::WorkerGone, gone.to_string())
+    }
+}
 
 /// What a terminal's task, viewers and handles share.
 #[derive(Debug)]

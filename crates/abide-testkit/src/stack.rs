@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{AgentOptions, Exited};
+use crate::{AgentOptions, Exited, Terminal};
 
 /// Signs what the planes show each other, and guards the session agent.
 const SECRET: &str = "a secret of the test's planes, which is long enough";
@@ -149,6 +149,33 @@ impl TestStack {
             }
         }
         command
+    }
+
+    /// The program with arguments, as whoever uses the control plane.
+    pub fn user_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.options.exe);
+        self.prepare(&mut command, args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The same on a terminal.
+    pub fn terminal(&self, args: &[&str]) -> anyhow::Result<Terminal> {
+        Terminal::start(&self.options.exe, |command| {
+            self.prepare(command, args);
+            command.env("TERM", "xterm");
+        })
+    }
+
+    fn prepare(&self, command: &mut Command, args: &[&str]) {
+        let kept = ["PATH", "LANG"].iter();
+        command
+            .args(args)
+            .env_clear()
+            .envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .env("HOME", self.dir.path())
+            .env("ABIDE_DATA_DIR", self.files(Plane::Control))
+            .current_dir(self.dir.path());
     }
 
     /// Base URL of the control plane.

@@ -16,11 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use abide_control_plane::{
-    ControlPlane, ControlPlaneConfig, DialectConfig, SignsOfLife, WorkersAfterShutdown,
-};
+use abide_control_plane::{ControlPlane, ControlPlaneConfig, DialectConfig, WorkersAfterShutdown};
 use abide_data_plane::auth::AuthConfig;
 use abide_model::Timestamp;
+use abide_session_agent::http::SignsOfLife;
 use abide_session_agent::{AgentConfig, SessionAgent, Tasks, crash_points};
 use abide_store::{Store, StoreOptions};
 use anyhow::Context as _;

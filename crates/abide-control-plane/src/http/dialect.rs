@@ -131,10 +131,13 @@ async fn resize(State(app): State<App>, owner: Owner, Whole(body): Whole) -> Res
         found => found,
     };
     let (rows, cols) = clamped(app.dialect.config.size, body.rows, body.cols);
-    let done = found.and_then(|found| {
-        let size = WindowSize::new(cols, rows);
-        found.terminal.set_size(size).map_err(|_| Refusal::NotFound)
-    });
+    let done = match found {
+        Ok(found) => {
+            let size = found.terminal.set_size(WindowSize::new(cols, rows));
+            size.await.map_err(|_| Refusal::NotFound)
+        }
+        Err(refusal) => Err(refusal),
+    };
     match done {
         Ok(()) => Json(serde_json::json!({ "success": true })).into_response(),
         Err(refusal) => {

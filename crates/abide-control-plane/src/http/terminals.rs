@@ -7,7 +7,7 @@ use abide_model::{
     Problem, SessionId, SizePolicy, TerminalChanges, TerminalSpec, TerminalState, WorkerId,
     WorkerKind,
 };
-use abide_session_agent::{TerminalGone, WindowSize};
+use abide_session_agent::WindowSize;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
@@ -292,8 +292,7 @@ async fn screen(
     fields.done()?;
     let (session, worker) = of_path(&app, &session, &worker).await?;
     let (_, terminal) = app.terminal(session, worker).await?;
-    terminal.catch_up().await;
-    let text = terminal.screen(ansi.unwrap_or(false));
+    let text = terminal.screen(ansi.unwrap_or(false)).await?;
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     Ok((headers, text).into_response())
 }
@@ -322,7 +321,7 @@ async fn input(
 ) -> Answer<StatusCode> {
     let (session, worker) = of_path(&app, &session, &worker).await?;
     let (_, terminal) = app.terminal(session, worker).await?;
-    typed(terminal.input(body).await)?;
+    terminal.input(body, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -353,10 +352,6 @@ async fn resize(
     let (session, worker) = of_path(&app, &session, &worker).await?;
     let (_, terminal) = app.terminal(session, worker).await?;
     let size = WindowSize::new(cols.unwrap_or_default(), rows.unwrap_or_default());
-    typed(terminal.set_size(size))?;
+    terminal.set_size(size).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn typed(done: Result<(), TerminalGone>) -> Result<(), Problem> {
-    done.map_err(|gone| Problem::new(abide_model::ProblemCode::WorkerGone, gone.to_string()))
 }

@@ -1,5 +1,6 @@
 //! Interpreters and terminals of this process's session agent.
 
+mod terminal;
 mod terminals;
 
 use std::collections::{HashMap, HashSet};
@@ -7,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abide_model::{
-    Exit, FieldError, NewStep, NewWorker, Problem, ProblemCode, Session, SessionId, StepId,
-    StepOutcome, TerminalSpec, Worker, WorkerId, Workspace, WorkspaceKind,
+    Exit, FieldError, NewStep, NewWorker, Problem, ProblemCode, ScreenState, Session, SessionId,
+    StepId, StepOutcome, TerminalSpec, Worker, WorkerId, Workspace, WorkspaceKind,
 };
 use abide_session_agent::{
     Acceptance, Adoption, AgentCounts, LEFT_NOTHING, OutputReader, Recorder, Refusal, RunHandle,
-    SessionAgent, StreamFilter, TerminalHandle, WorkerHandle,
+    SessionAgent, StreamFilter, Tasks, WorkerHandle, shown,
 };
 use abide_store::{Store, StoreError};
 use tracing::{info, warn};
 
-use super::{Answer, Glance, Interpreter, Runtimes, Wanted, refused, runtime_crashed};
+use super::{Answer, Glance, Interpreter, Runtimes, Terminal, Wanted, refused, runtime_crashed};
 use crate::locks::Locks;
 use crate::service::{Outcome, WorkspaceRequest, store_problem};
 use crate::store_recorder::StoreRecorder;
@@ -28,6 +29,7 @@ pub(crate) struct LocalRuntimes {
     agent: Arc<SessionAgent>,
     store: Store,
     recorder: Arc<StoreRecorder>,
+    tasks: Tasks,
     /// Interpreters that may live at once.
     max_live: usize,
     /// Holds the scratch workspaces, one per session.
@@ -41,6 +43,7 @@ impl LocalRuntimes {
         agent: Arc<SessionAgent>,
         store: Store,
         recorder: Arc<StoreRecorder>,
+        tasks: Tasks,
         max_live: usize,
         workspaces_dir: PathBuf,
     ) -> Self {
@@ -48,6 +51,7 @@ impl LocalRuntimes {
             agent,
             store,
             recorder,
+            tasks,
             max_live,
             workspaces_dir,
             locks: Locks::default(),
@@ -326,24 +330,47 @@ impl Runtimes for LocalRuntimes {
         &'a self,
         session: &'a Session,
         spec: TerminalSpec,
-    ) -> Answer<'a, Outcome<TerminalHandle>> {
-        Box::pin(self.start_terminal(session, spec))
+    ) -> Answer<'a, Outcome<Arc<dyn Terminal>>> {
+        Box::pin(async move {
+            let terminal = self.start_terminal(session, spec).await?;
+            Ok(Arc::new(self.here(terminal)) as _)
+        })
     }
 
-    fn terminal(&self, worker: WorkerId) -> Option<TerminalHandle> {
-        self.agent.terminal(worker)
+    fn terminal(&self, worker: WorkerId) -> Option<Arc<dyn Terminal>> {
+        Some(Arc::new(self.here(self.agent.terminal(worker)?)))
     }
 
-    fn reopen_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Option<TerminalHandle>> {
-        Box::pin(self.reopen_terminal(worker))
+    fn reopen_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Option<Arc<dyn Terminal>>> {
+        Box::pin(async move {
+            let terminal = self.reopen_terminal(worker).await?;
+            Some(Arc::new(self.here(terminal)) as _)
+        })
     }
 
-    fn stop_terminal(&self, worker: WorkerId) -> Answer<'_, ()> {
-        Box::pin(self.agent.stop_terminal(worker))
+    fn screens<'a>(
+        &'a self,
+        of: &'a [(SessionId, WorkerId)],
+    ) -> Answer<'a, HashMap<WorkerId, ScreenState>> {
+        let all = of.iter().filter_map(|(_, id)| {
+            let terminal = self.agent.terminal(*id)?;
+            Some((*id, shown(&terminal)))
+        });
+        Box::pin(std::future::ready(all.collect()))
     }
 
-    fn end_terminal(&self, worker: WorkerId) -> Answer<'_, ()> {
-        Box::pin(self.agent.end_terminal(worker))
+    fn stop_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Outcome<()>> {
+        Box::pin(async move {
+            self.agent.stop_terminal(worker.id).await;
+            Ok(())
+        })
+    }
+
+    fn end_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Outcome<()>> {
+        Box::pin(async move {
+            self.agent.end_terminal(worker.id).await;
+            Ok(())
+        })
     }
 
     fn counts(&self) -> AgentCounts {

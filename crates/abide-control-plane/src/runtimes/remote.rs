@@ -1,4 +1,4 @@
-//! Interpreters of a data plane.
+//! Interpreters and terminals of a data plane.
 //!
 //! Each session's interpreter is known here by its id; the records say the same. A step is recorded
 //! as accepted, sent once, and followed by a task of its own until its end is recorded, whoever
@@ -10,6 +10,9 @@ mod news;
 mod output;
 mod sessions;
 mod steps;
+mod terminal;
+mod terminals;
+mod viewing;
 
 use std::collections::HashMap;
 use std::path::{Component, Path};
@@ -17,19 +20,18 @@ use std::sync::Arc;
 
 use abide_data_plane::client::DataPlaneClient;
 use abide_model::{
-    FieldError, NewStep, Problem, ProblemCode, Session, SessionId, StepId, TerminalSpec, Worker,
-    WorkerId, Workspace, WorkspaceKind,
+    FieldError, NewStep, Problem, ScreenState, Session, SessionId, StepId, TerminalSpec, Worker,
+    WorkerId, WorkerKind, Workspace, WorkspaceKind,
 };
-use abide_session_agent::{
-    Acceptance, AgentCounts, OutputReader, RunHandle, Tasks, TerminalHandle,
-};
+use abide_session_agent::{Acceptance, AgentCounts, OutputReader, RunHandle, Tasks};
 use abide_store::{Store, StoreError};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::sessions::Known;
-use super::{Answer, Glance, Interpreter, Runtimes, Wanted, runtime_crashed};
+use self::terminal::KnownTerminal;
+use super::{Answer, Glance, Interpreter, Runtimes, Terminal, Wanted, runtime_crashed};
 use crate::locks::Locks;
 use crate::service::{Outcome, WorkspaceRequest};
 use crate::store_recorder::StoreRecorder;
@@ -57,6 +59,7 @@ struct Remote {
     client: DataPlaneClient,
     config: RemoteConfig,
     sessions: RwLock<HashMap<SessionId, Arc<Known>>>,
+    terminals: RwLock<HashMap<WorkerId, Arc<KnownTerminal>>>,
     /// One session's interpreter is started, restarted, ended or looked at by one request at a time.
     locks: Locks,
 }
@@ -67,6 +70,7 @@ impl RemoteRuntimes {
             client,
             config,
             sessions: RwLock::default(),
+            terminals: RwLock::default(),
             locks: Locks::default(),
         }))
     }
@@ -91,6 +95,10 @@ impl Remote {
     async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
         let store = &self.config.store;
         for worker in store.running_workers().await? {
+            if worker.kind == WorkerKind::Terminal {
+                self.remember(worker.id, worker.session_id, None);
+                continue;
+            }
             self.sessions.write().insert(
                 worker.session_id,
                 Known::new(worker.session_id, worker.id, self.config.queue_length),
@@ -113,6 +121,10 @@ impl Remote {
                     }
                 }
             }
+        }
+        // What ended meanwhile is known before anybody asks, unless nobody can say now.
+        if let Err(problem) = self.compare_terminals().await {
+            warn!(message = %problem.message, "cannot compare terminals with the data plane");
         }
         news::follow(self);
         self.let_go_at_the_end();
@@ -241,30 +253,36 @@ impl Runtimes for RemoteRuntimes {
 
     fn start_terminal<'a>(
         &'a self,
-        _session: &'a Session,
-        _spec: TerminalSpec,
-    ) -> Answer<'a, Outcome<TerminalHandle>> {
-        let problem = Problem::new(
-            ProblemCode::RuntimeUnavailable,
-            "terminals are not built yet where sessions run behind a data plane; `abide up` has them",
-        );
-        Box::pin(std::future::ready(Err(problem)))
+        session: &'a Session,
+        spec: TerminalSpec,
+    ) -> Answer<'a, Outcome<Arc<dyn Terminal>>> {
+        Box::pin(async move {
+            let terminal = self.0.start_terminal(session, spec).await?;
+            Ok(Arc::new(terminal) as _)
+        })
     }
 
-    fn terminal(&self, _worker: WorkerId) -> Option<TerminalHandle> {
-        None
+    fn terminal(&self, worker: WorkerId) -> Option<Arc<dyn Terminal>> {
+        Some(Arc::new(self.0.terminal(worker)?))
     }
 
-    fn reopen_terminal<'a>(&'a self, _worker: &'a Worker) -> Answer<'a, Option<TerminalHandle>> {
-        Box::pin(std::future::ready(None))
+    fn reopen_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Option<Arc<dyn Terminal>>> {
+        Box::pin(async move { Some(Arc::new(self.0.reopen_terminal(worker).await?) as _) })
     }
 
-    fn stop_terminal(&self, _worker: WorkerId) -> Answer<'_, ()> {
-        Box::pin(std::future::ready(()))
+    fn screens<'a>(
+        &'a self,
+        of: &'a [(SessionId, WorkerId)],
+    ) -> Answer<'a, HashMap<WorkerId, ScreenState>> {
+        Box::pin(self.0.screens(of))
     }
 
-    fn end_terminal(&self, _worker: WorkerId) -> Answer<'_, ()> {
-        Box::pin(std::future::ready(()))
+    fn stop_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Outcome<()>> {
+        Box::pin(self.0.end_terminal(worker, false))
+    }
+
+    fn end_terminal<'a>(&'a self, worker: &'a Worker) -> Answer<'a, Outcome<()>> {
+        Box::pin(self.0.end_terminal(worker, true))
     }
 
     fn counts(&self) -> AgentCounts {
@@ -272,6 +290,7 @@ impl Runtimes for RemoteRuntimes {
         for known in self.0.sessions.read().values() {
             known.count(&mut counts);
         }
+        counts.terminals = self.0.count_terminals();
         counts
     }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abide_model::{AgentId, DialectCounts, DialectTerminal, Exit, Problem, SessionId, Timestamp};
-use abide_session_agent::TerminalHandle;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -21,6 +20,7 @@ pub(crate) use self::registry::{News, Owner};
 use self::registry::{Quotas, Registry};
 use super::{ControlPlane, Outcome, OwnerRequest, store_problem};
 use crate::DialectConfig;
+use crate::runtimes::Terminal;
 
 /// Characters of a name; the rest is cut off.
 const MAX_NAME: usize = 50;
@@ -67,7 +67,7 @@ pub(crate) struct Dialect {
 pub(crate) struct Found {
     pub(crate) session: SessionId,
     pub(crate) directory: String,
-    pub(crate) terminal: TerminalHandle,
+    pub(crate) terminal: Arc<dyn Terminal>,
 }
 
 /// Somebody looks at a terminal, until this is dropped.
@@ -167,7 +167,7 @@ impl ControlPlane {
             (entry.worker, exit, entry.directory.clone())
         };
         let terminal = worker.and_then(|worker| self.runtimes.terminal(worker));
-        match exit.or_else(|| terminal.as_ref().and_then(TerminalHandle::exit)) {
+        match exit.or_else(|| terminal.as_ref().and_then(|terminal| terminal.exit())) {
             Some(exit) => Err(Refusal::Exited(exit)),
             None => Ok(Found {
                 session,
@@ -246,18 +246,17 @@ impl ControlPlane {
     /// How many there are.
     pub(crate) async fn dialect_counts(&self) -> Outcome<DialectCounts> {
         self.dialect_prune(None).await?;
-        let registry = self.dialect.registry.lock();
         let mut counts = DialectCounts::default();
-        for (_, entry) in registry.all() {
+        let mut terminals = Vec::new();
+        for (session, entry) in self.dialect.registry.lock().all() {
             counts.sessions += 1;
             counts.orphaned_sessions += usize::from(entry.presence.is_orphaned());
             counts.exited_sessions += usize::from(entry.exit.is_some());
-            let terminal = entry
-                .worker
-                .and_then(|worker| self.runtimes.terminal(worker));
-            let (start, end) = terminal.map_or((0, 0), |terminal| terminal.output_range());
-            counts.buffer_bytes += end - start;
+            terminals.extend(entry.worker.map(|worker| (session, worker)));
         }
+        let screens = self.runtimes.screens(&terminals).await;
+        let kept = |id| screens.get(id).map(|it| it.output_end - it.output_start);
+        counts.buffer_bytes = terminals.iter().filter_map(|(_, id)| kept(id)).sum();
         Ok(counts)
     }
 

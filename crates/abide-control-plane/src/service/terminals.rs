@@ -1,14 +1,17 @@
 //! Terminals: started, found, changed, ended.
 
+use std::sync::Arc;
+
 use abide_model::{
     Problem, ProblemCode, ScreenState, SessionId, SessionStatus, TerminalChanges, TerminalSpec,
     TerminalState, Timestamp, Worker, WorkerId, WorkerKind,
 };
-use abide_session_agent::{OutputReader, StreamFilter, TerminalHandle, WindowSize};
+use abide_session_agent::{OutputReader, StreamFilter};
+use abide_store::StoreError;
 
 use super::{ControlPlane, Outcome, store_problem};
 use crate::expiry::expired;
-use crate::runtimes::Wanted;
+use crate::runtimes::{Terminal, Wanted};
 
 impl ControlPlane {
     /// Starts a program on a terminal.
@@ -29,7 +32,8 @@ impl ControlPlane {
         }
         let terminal = self.runtimes.start_terminal(&session, spec).await?;
         let worker = self.worker(id, terminal.id()).await?;
-        Ok(state(worker, Some(&terminal)))
+        let screen = terminal.shown().await;
+        Ok(TerminalState { worker, screen })
     }
 
     /// A session's worker, as it is recorded.
@@ -43,22 +47,29 @@ impl ControlPlane {
     /// A session's workers as they stand, oldest first.
     pub(crate) async fn workers(&self, session: SessionId) -> Outcome<Vec<TerminalState>> {
         let session = self.session(session).await?;
-        let workers = self.store.workers(session.id).await;
-        Ok(self.states(workers.map_err(store_problem)?))
+        self.states(|| self.store.workers(session.id)).await
     }
 
     /// The workers of all sessions whose end is not recorded, oldest first.
     pub(crate) async fn live_workers(&self) -> Outcome<Vec<TerminalState>> {
-        let workers = self.store.running_workers().await;
-        Ok(self.states(workers.map_err(store_problem)?))
+        self.states(|| self.store.running_workers()).await
     }
 
-    fn states(&self, workers: Vec<Worker>) -> Vec<TerminalState> {
+    async fn states<F: Future<Output = Result<Vec<Worker>, StoreError>>>(
+        &self,
+        again: impl Fn() -> F,
+    ) -> Outcome<Vec<TerminalState>> {
+        let workers = again().await.map_err(store_problem)?;
+        let terminals = workers.iter().filter(|it| it.kind == WorkerKind::Terminal);
+        let terminals: Vec<_> = terminals.map(|it| (it.session_id, it.id)).collect();
+        let mut screens = self.runtimes.screens(&terminals).await;
+        // Who is asked how terminals stand may have told that some have ended.
+        let workers = again().await.map_err(store_problem)?;
         let of = |worker: Worker| {
-            let terminal = self.runtimes.terminal(worker.id);
-            state(worker, terminal.as_ref())
+            let screen = screens.remove(&worker.id);
+            TerminalState { worker, screen }
         };
-        workers.into_iter().map(of).collect()
+        Ok(workers.into_iter().map(of).collect())
     }
 
     /// A terminal that can be looked at.
@@ -66,7 +77,7 @@ impl ControlPlane {
         &self,
         session: SessionId,
         id: WorkerId,
-    ) -> Outcome<(Worker, TerminalHandle)> {
+    ) -> Outcome<(Worker, Arc<dyn Terminal>)> {
         let worker = self.worker(session, id).await?;
         if worker.kind != WorkerKind::Terminal {
             return Err(not_a_terminal(
@@ -79,7 +90,7 @@ impl ControlPlane {
         }
     }
 
-    async fn find_terminal(&self, worker: &Worker) -> Option<TerminalHandle> {
+    async fn find_terminal(&self, worker: &Worker) -> Option<Arc<dyn Terminal>> {
         match self.runtimes.terminal(worker.id) {
             None if worker.exit.is_some() => self.runtimes.reopen_terminal(worker).await,
             known => known,
@@ -97,7 +108,10 @@ impl ControlPlane {
             WorkerKind::Terminal => self.find_terminal(&worker).await,
             WorkerKind::Interpreter => None,
         };
-        Ok(state(worker, terminal.as_ref()))
+        let screen = shown(terminal).await;
+        // Who was asked may have told that it has ended.
+        let worker = self.worker(session, id).await?;
+        Ok(TerminalState { worker, screen })
     }
 
     /// Renames a terminal, or changes whose size it has.
@@ -119,9 +133,10 @@ impl ControlPlane {
         let worker = updated.map_err(store_problem)?.unwrap_or(worker);
         let terminal = self.runtimes.terminal(id);
         if let (Some(terminal), Some(policy)) = (&terminal, policy) {
-            terminal.set_size_policy(policy);
+            terminal.set_size_policy(policy).await?;
         }
-        Ok(state(worker, terminal.as_ref()))
+        let screen = shown(terminal).await;
+        Ok(TerminalState { worker, screen })
     }
 
     /// Ends a terminal's whole process tree and starts the same program on another terminal, as large as
@@ -132,16 +147,16 @@ impl ControlPlane {
         id: WorkerId,
     ) -> Outcome<TerminalState> {
         let worker = self.worker(session, id).await?;
-        let Some(spec) = worker.terminal else {
+        let Some(spec) = worker.terminal.clone() else {
             return Err(not_a_terminal(
                 "an interpreter is replaced with POST /sessions/{session_id}/restart",
             ));
         };
-        let size = self.runtimes.terminal(id).and_then(|it| it.size());
-        self.runtimes.stop_terminal(id).await;
+        let shown = shown(self.runtimes.terminal(id)).await;
+        self.runtimes.stop_terminal(&worker).await?;
         let spec = TerminalSpec {
-            cols: size.map(|size| size.columns).or(spec.cols),
-            rows: size.map(|size| size.rows).or(spec.rows),
+            cols: shown.as_ref().map(|size| size.cols).or(spec.cols),
+            rows: shown.as_ref().map(|size| size.rows).or(spec.rows),
             replaces: Some(id),
             ..spec
         };
@@ -159,11 +174,10 @@ impl ControlPlane {
     ) -> Outcome<Option<OutputReader>> {
         let worker = self.worker(session, id).await?;
         if worker.kind == WorkerKind::Terminal {
-            let terminal = self.find_terminal(&worker).await;
-            return Ok(terminal.map(|terminal| {
-                let from = from.unwrap_or_else(|| terminal.output_range().0);
-                terminal.output(from, to, follow)
-            }));
+            return match self.find_terminal(&worker).await {
+                Some(terminal) => terminal.output(from, to, follow).await,
+                None => Ok(None),
+            };
         }
         let wanted = Wanted {
             worker: Some(id),
@@ -185,8 +199,7 @@ impl ControlPlane {
                  /sessions/{session_id}/restart",
             ));
         }
-        self.runtimes.end_terminal(id).await;
-        Ok(())
+        self.runtimes.end_terminal(&worker).await
     }
 }
 
@@ -205,18 +218,9 @@ fn gone(worker: &Worker) -> Problem {
     )
 }
 
-fn state(worker: Worker, terminal: Option<&TerminalHandle>) -> TerminalState {
-    let screen = terminal.map(|terminal| {
-        let size = terminal.size().unwrap_or(WindowSize::new(0, 0));
-        let (output_start, output_end) = terminal.output_range();
-        ScreenState {
-            cols: size.columns,
-            rows: size.rows,
-            title: terminal.title(),
-            viewers: terminal.viewers(),
-            output_start,
-            output_end,
-        }
-    });
-    TerminalState { worker, screen }
+async fn shown(terminal: Option<Arc<dyn Terminal>>) -> Option<ScreenState> {
+    match terminal {
+        Some(terminal) => terminal.shown().await,
+        None => None,
+    }
 }

@@ -77,6 +77,7 @@ async fn create(
             .filter(|ttl| *ttl > 0)
             .and_then(|t| i64::try_from(t).ok()),
         sliding: fields.boolean("sliding")?.unwrap_or(false),
+        interpreter: fields.boolean("interpreter")?.unwrap_or(true),
     };
     let plane = app.plane.clone();
     // Goes on to its end, or is undone, even if the client goes away.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use abide_model::{Exit, PlaneNews, Route, SessionNews, new_uuid};
+use abide_model::{Exit, PlaneNews, Route, SessionNews, WorkerKind, WorkerNews, new_uuid};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -31,18 +31,44 @@ impl Default for News {
 impl News {
     /// Notes how a session's route stands from now on.
     pub(super) fn add(&self, route: &Route, exit: Option<Exit>) {
+        self.note(SessionNews {
+            sequence: 0,
+            session_id: route.session_id.clone(),
+            status: route.status,
+            worker_id: route.worker_id,
+            kind: WorkerKind::Interpreter,
+            exit,
+            size_policy: None,
+        });
+    }
+
+    /// Notes what befell a terminal of a session.
+    pub(super) fn of_terminal(&self, route: &Route, told: &WorkerNews) {
+        self.note(SessionNews {
+            sequence: 0,
+            session_id: route.session_id.clone(),
+            status: route.status,
+            worker_id: Some(told.worker_id),
+            kind: WorkerKind::Terminal,
+            exit: told.exit.clone(),
+            size_policy: told.size_policy,
+        });
+    }
+
+    /// Notes that something may have been missed: whoever asks finds a gap, and compares.
+    pub(super) fn skip(&self) {
+        let mut kept = self.kept.lock();
+        kept.clear();
+        self.last.send_modify(|last| *last += 1);
+    }
+
+    fn note(&self, news: SessionNews) {
         let mut kept = self.kept.lock();
         let sequence = *self.last.borrow() + 1;
         if kept.len() == KEPT {
             kept.pop_front();
         }
-        kept.push_back(SessionNews {
-            sequence,
-            session_id: route.session_id.clone(),
-            status: route.status,
-            worker_id: route.worker_id,
-            exit,
-        });
+        kept.push_back(SessionNews { sequence, ..news });
         // Under the lock, so that the numbers come in order.
         self.last.send_replace(sequence);
     }

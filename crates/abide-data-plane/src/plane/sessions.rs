@@ -34,6 +34,8 @@ pub struct CreateSession {
     pub ttl_seconds: Option<i64>,
     /// Each step begins those seconds anew.
     pub sliding: bool,
+    /// It is to have an interpreter; without one it has terminals only, until it is made again with one.
+    pub interpreter: bool,
 }
 
 /// A session as clients see it.
@@ -101,12 +103,32 @@ impl DataPlane {
         loop {
             if let Some(existing) = self.registry.load(&new.session_id).await? {
                 if let Some(answer) = self.existing(&new, existing).await {
-                    return answer;
+                    return self.furnished(&new, answer?, trace).await;
                 }
             } else if let Entered::New(route) = self.registry.insert(self.blank(&new)?).await? {
                 return self.provision(&new, route, trace).await;
             }
         }
+    }
+
+    /// A session that is there, with an interpreter if it is to have one and never had.
+    async fn furnished(
+        &self,
+        new: &CreateSession,
+        route: Arc<Route>,
+        trace: &TraceContext,
+    ) -> Result<Arc<Route>, Problem> {
+        if !new.interpreter || route.worker_id.is_some() || route.status != RouteStatus::Ready {
+            return Ok(route);
+        }
+        let link = self.link(&route);
+        let answered = self.register(&route, true, trace).await;
+        let answered = answered.map_err(|error| of_call(error, SEND_ATTEMPTS))?;
+        let route = self
+            .bound(&new.session_id, &answered, link.endpoint())
+            .await?;
+        self.tell(PlaneEvent::Ready(Arc::clone(&route)));
+        Ok(route)
     }
 
     /// A session's route as it is.
@@ -179,7 +201,7 @@ impl DataPlane {
             .await;
         let answered = match restarted {
             Err(error) if error.code() == Some("session_not_found") => {
-                self.register(&route, trace).await
+                self.register(&route, true, trace).await
             }
             other => other,
         };
@@ -336,7 +358,7 @@ impl DataPlane {
         let recorded = self.registry.replace(route.clone()).await?;
         *route = (*recorded.ok_or_else(session_gone)?).clone();
         let answered = self
-            .register(route, trace)
+            .register(route, new.interpreter, trace)
             .await
             .map_err(|error| not_registered(error, &route.session_id))?;
         route.worker_id = answered.value.worker_id;
@@ -353,6 +375,7 @@ impl DataPlane {
     async fn register(
         &self,
         route: &Route,
+        interpreter: bool,
         trace: &TraceContext,
     ) -> Result<Answered<AgentSession>, CallError> {
         let new = RegisterSession {
@@ -360,6 +383,8 @@ impl DataPlane {
             runtime: route.runtime.as_str().to_owned(),
             token: route.token.clone(),
             workspace_dir: route.workspace.clone(),
+            // Agents of other makes know nothing else.
+            interpreter: (!interpreter).then_some(false),
         };
         let link = self.link(route);
         self.persist(true, || link.register(&new, caller(route, trace)))

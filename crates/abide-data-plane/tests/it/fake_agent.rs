@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use abide_model::{
-    AgentStep, Exit, Problem, RunStep, Runtime, StepOutcome, StepStatus, WorkerExit, WorkerId,
+    AgentStep, Exit, Problem, RunStep, Runtime, StepOutcome, StepStatus, WorkerId, WorkerNews,
 };
 use axum::http::HeaderMap;
 use parking_lot::Mutex;
@@ -60,7 +60,7 @@ pub(crate) struct Memory {
     /// Every request: method, path and query.
     pub(crate) requests: Vec<String>,
     pub(crate) headers: Vec<HeaderMap>,
-    exits: Vec<WorkerExit>,
+    news: Vec<WorkerNews>,
     /// Limits of every submission: to run, to wait.
     pub(crate) limits: Vec<(Option<u64>, Option<u64>)>,
     /// Registrations answer with this.
@@ -123,7 +123,7 @@ impl FakeAgent {
         {
             let mut memory = self.memory.lock();
             memory.boot_id = format!("{}+", memory.boot_id);
-            memory.exits.clear();
+            memory.news.clear();
             if !whole {
                 memory.sessions.clear();
                 memory.steps.clear();
@@ -164,16 +164,18 @@ impl FakeAgent {
     /// A session's interpreter dies by itself.
     pub(crate) fn die(&self, session: &str) {
         let mut memory = self.memory.lock();
-        let sequence = memory.exits.len() as u64 + 1;
+        let sequence = memory.news.len() as u64 + 1;
         let there = memory.sessions.get_mut(session).unwrap();
         there.dead = true;
-        let exit = WorkerExit {
+        let exit = WorkerNews {
             sequence,
             session_id: session.to_owned(),
             worker_id: there.worker,
-            exit: Exit::default(),
+            kind: abide_model::WorkerKind::Interpreter,
+            exit: Some(Exit::default()),
+            size_policy: None,
         };
-        memory.exits.push(exit);
+        memory.news.push(exit);
         drop(memory);
         self.changed.send_modify(|n| *n += 1);
     }

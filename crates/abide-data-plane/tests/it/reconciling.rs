@@ -9,6 +9,7 @@ use crate::world::{World, create, link, new_session, run, trace};
 async fn orphan(world: &World, label: &str) {
     let link = link(&world.agent);
     let new = RegisterSession {
+        interpreter: None,
         session_id: label.to_owned(),
         runtime: "python".to_owned(),
         token: "secret".to_owned(),

@@ -3,13 +3,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use abide_data_plane::forward::Forward;
 use abide_data_plane::link::{
     AgentLink, Answered, Call, CallError, Caller, FrameLine, Frames, PassedOn,
 };
 use abide_model::{
     AgentHealth, AgentSession, AgentStep, Problem, ProblemCode, RegisterSession, RunStep, Runtime,
-    StepStatus, WorkerExit, WorkerId,
+    StepStatus, TerminalState, WorkerId, WorkerNews,
 };
+use abide_session_agent::Tasks;
+use axum::body::Body;
+use axum::response::Response;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -226,11 +230,25 @@ impl AgentLink for ScriptedLink {
         Box::pin(std::future::ready(refused()))
     }
 
+    fn forward<'a>(
+        &'a self,
+        _: &'a Forward,
+        _: &'a str,
+        _: &'a Tasks,
+        _: Caller<'a>,
+    ) -> Call<'a, Response<Body>> {
+        Box::pin(std::future::ready(refused()))
+    }
+
+    fn terminals(&self) -> Call<'_, Answered<Vec<TerminalState>>> {
+        Box::pin(std::future::ready(refused()))
+    }
+
     fn sessions(&self) -> Call<'_, Answered<Vec<AgentSession>>> {
         Box::pin(std::future::ready(refused()))
     }
 
-    fn exits(&self, _: u64, _: Duration) -> Call<'_, Answered<Vec<WorkerExit>>> {
+    fn news(&self, _: u64, _: Duration) -> Call<'_, Answered<Vec<WorkerNews>>> {
         Box::pin(std::future::ready(refused()))
     }
 

@@ -158,6 +158,7 @@ pub(crate) fn new_session(session: &str) -> CreateSession {
         scratch: false,
         ttl_seconds: None,
         sliding: false,
+        interpreter: true,
     }
 }
 

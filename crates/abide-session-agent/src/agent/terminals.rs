@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use abide_keeper::{Io, JournalReader, KeeperClient, KeeperSpec, Terminal, journal_path};
-use abide_model::{SessionId, SizePolicy, TerminalCounts, WorkerId};
+use abide_model::{Problem, ProblemCode, SessionId, SizePolicy, TerminalCounts, WorkerId};
 use parking_lot::Mutex;
 
 use super::SessionAgent;
@@ -19,6 +19,9 @@ use crate::terminal::{
 const HANG_UP_GRACE_MS: u64 = 500;
 /// For the programs it started.
 const TERMINATE_GRACE_MS: u64 = 1000;
+
+/// Terminals that a session may have, those included that have ended and can still be looked at.
+const MAX_TERMINALS: usize = 64;
 
 /// Least capacity of a journal, where less output than that is to be kept: twice what a viewer may be behind
 /// until it is moved forward, so that one that is scheduled late does not find the ring turned.
@@ -60,6 +63,38 @@ fn keeper(dir: &Path) -> Result<Result<KeeperClient, JournalReader>, String> {
 }
 
 impl SessionAgent {
+    /// Whether a session may have one more terminal while at most `max_live` of all sessions may run. The
+    /// one that has to go for it, if it has many: that which ended longest ago.
+    ///
+    /// # Errors
+    /// 429 `limit_reached`.
+    pub fn room_for_terminal(
+        &self,
+        session: SessionId,
+        max_live: usize,
+    ) -> Result<Option<WorkerId>, Problem> {
+        let limit_reached = |message| Err(Problem::new(ProblemCode::LimitReached, message));
+        let live = self.live_terminals();
+        if live >= max_live {
+            return limit_reached(format!(
+                "{live} terminals are running, which is the limit (max_live)"
+            ));
+        }
+        let mut terminals = self.terminals(session);
+        if terminals.len() < MAX_TERMINALS {
+            return Ok(None);
+        }
+        // Ids begin with the time.
+        terminals.sort_by_key(|terminal| terminal.id().0);
+        let ended = terminals.iter().find(|it| it.exit().is_some());
+        match ended {
+            Some(ended) => Ok(Some(ended.id())),
+            None => limit_reached(format!(
+                "the session has {MAX_TERMINALS} terminals already; end one first"
+            )),
+        }
+    }
+
     /// Starts a program on a terminal. Record its id as the session's before: one that no record
     /// names is ended at the next start.
     ///

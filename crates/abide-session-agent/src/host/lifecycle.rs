@@ -31,7 +31,7 @@ impl SessionHost {
             .change(|record| {
                 self.check_token(credentials, record.token_sha256.as_deref())?;
                 record.token_sha256 = hash;
-                Ok(())
+                Ok::<(), Problem>(())
             })
             .map_err(|error| storage_problem(&error))??;
         tracing::info!(session_id = %label, "token rotated");
@@ -108,6 +108,7 @@ impl SessionHost {
         self.agent
             .end(hosted.id, "the session was terminated")
             .await;
+        self.end_terminals(hosted.id).await;
         self.remove_files(ledger).await;
         tracing::info!(session_id = %ledger.label, "terminated");
         self.forget(hosted);

@@ -17,7 +17,7 @@ pub struct HostedOutput {
 }
 
 impl SessionHost {
-    /// The output of one of the session's interpreters, the present one unless another is named,
+    /// The output of one of the session's workers, the present interpreter unless another is named,
     /// from `from` (the earliest there is by default) up to `end` or to what is there, or on as it
     /// writes.
     #[expect(
@@ -40,13 +40,15 @@ impl SessionHost {
         if !record.workers().any(|known| known == id) {
             return Err(worker_not_found());
         }
+        let terminal = self.agent.terminal(id);
         let live = self
             .agent
             .worker(hosted.id)
             .filter(|worker| worker.id() == id);
-        let reader = match live {
-            Some(worker) => Some(worker.output(filter, 0, end, follow)),
-            None => self.agent.old_output(id, filter, 0, end),
+        let reader = match (live, terminal) {
+            (Some(worker), _) => Some(worker.output(filter, 0, end, follow)),
+            (None, Some(terminal)) => Some(terminal.output(0, end, follow)),
+            (None, None) => self.agent.old_output(id, filter, 0, end),
         };
         let reader = reader.ok_or_else(worker_not_found)?;
         let (earliest, head) = (reader.earliest(), reader.head());

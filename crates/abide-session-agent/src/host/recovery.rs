@@ -28,14 +28,15 @@ impl SessionHost {
                 continue;
             };
             let record = ledger.record();
-            // Without an interpreter nobody was told that it is registered.
-            if record.terminating || record.worker.is_none() {
+            // Without the interpreter that it is to have nobody was told that it is registered.
+            if record.terminating || (record.worker.is_none() && !record.bare) {
                 // Not known: what is left of its interpreter is ended below.
                 self.remove_files(&ledger).await;
                 continue;
             }
             known.extend(record.workers());
             self.adopt(id, &ledger).await;
+            self.adopt_terminals(id, &ledger).await;
             let hosted = Hosted::new(id);
             let _ = hosted.ledger.set(ledger);
             self.sessions.lock().insert(id, Arc::new(hosted));
@@ -49,7 +50,7 @@ impl SessionHost {
     fn open(&self, dir: &Path) -> Option<Arc<Ledger>> {
         match Ledger::open(
             dir.to_owned(),
-            Arc::clone(&self.exits),
+            Arc::clone(&self.news),
             Arc::clone(&self.metrics),
         ) {
             Ok(ledger) => Some(ledger),

@@ -21,6 +21,8 @@ struct Registration {
     token: Option<String>,
     /// `None`: the agent makes one.
     workspace: Option<PathBuf>,
+    /// It is to have an interpreter.
+    interpreter: bool,
 }
 
 impl SessionHost {
@@ -54,8 +56,14 @@ impl SessionHost {
             if hosted.is_gone() {
                 continue;
             }
-            if hosted.registered().is_some() {
-                return self.found_again(&hosted, credentials, registration);
+            if let Some(ledger) = hosted.registered() {
+                let found = self.found_again(&hosted, credentials, registration)?;
+                if !registration.interpreter || found.worker_id.is_some() {
+                    return Ok(found);
+                }
+                // It has had terminals only so far.
+                self.start_interpreter(id, ledger).await?;
+                return self.show(&hosted).ok_or_else(session_not_found);
             }
             let created = self.create(&hosted, credentials, registration).await;
             if created.is_err() {
@@ -118,6 +126,8 @@ impl SessionHost {
             worker: None,
             earlier_workers: Vec::new(),
             exit: None,
+            bare: !registration.interpreter,
+            terminals: Vec::new(),
             terminating: false,
             created_at: Timestamp::now(),
         };
@@ -127,11 +137,13 @@ impl SessionHost {
         let made = Ledger::create(
             dir,
             record,
-            Arc::clone(&self.exits),
+            Arc::clone(&self.news),
             Arc::clone(&self.metrics),
         );
         let ledger = made.map_err(|error| storage_problem(&error))?;
-        if let Err(problem) = self.start_interpreter(hosted.id, &ledger).await {
+        if registration.interpreter
+            && let Err(problem) = self.start_interpreter(hosted.id, &ledger).await
+        {
             ledger.remove();
             if scratch {
                 remove_dir(&workspace);
@@ -198,6 +210,7 @@ fn check(request: RegisterSession, credentials: &Credentials) -> Outcome<Registr
         runtime,
         token,
         workspace,
+        interpreter: request.interpreter.unwrap_or(true),
     })
 }
 

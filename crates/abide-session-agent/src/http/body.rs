@@ -195,6 +195,7 @@ pub(super) fn register(body: &[u8]) -> Result<RegisterSession, Problem> {
         runtime: fields.required("runtime")?,
         token: fields.text("token")?,
         workspace_dir: fields.text("workspaceDir")?,
+        interpreter: fields.boolean("interpreter")?,
     })
 }
 

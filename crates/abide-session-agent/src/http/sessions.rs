@@ -1,8 +1,8 @@
-//! `/v1/health`, `/metrics`, `/v1/sessions`, `/v1/exits`
+//! `/v1/health`, `/metrics`, `/v1/sessions`, `/v1/news`
 
 use std::time::Duration;
 
-use abide_model::{AgentHealth, AgentSession, WorkerExit};
+use abide_model::{AgentHealth, AgentSession, WorkerNews};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -32,7 +32,7 @@ pub(super) fn router() -> Router<App> {
         .route("/v1/sessions/{session}/restart", post(restart))
         .route("/v1/sessions/{session}/interrupt", post(interrupt))
         .route("/v1/sessions/{session}/terminate", post(terminate))
-        .route("/v1/exits", get(exits))
+        .route("/v1/news", get(news))
 }
 
 async fn show_health(State(app): State<App>) -> Json<AgentHealth> {
@@ -106,15 +106,15 @@ async fn terminate(
     Ok(Json(terminated))
 }
 
-async fn exits(
+async fn news(
     State(app): State<App>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Answer<Json<Vec<WorkerExit>>> {
+) -> Answer<Json<Vec<WorkerNews>>> {
     let mut query = Fields::of_query(query.as_deref());
     let after = query.number("after", u64::MAX)?.unwrap_or(0);
     let wait = query.number("wait_ms", MAX_WAIT_MS)?.unwrap_or(0);
     let wait = Duration::from_millis(wait);
-    let exits = app.host.exits(&credentials(&headers), after, wait).await?;
-    Ok(Json(exits))
+    let news = app.host.news(&credentials(&headers), after, wait).await?;
+    Ok(Json(news))
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use abide_model::{Exit, Runtime, SessionId, Timestamp, WorkerId};
+use abide_model::{Exit, Runtime, SessionId, TerminalSpec, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// Name of the file in the session's directory.
@@ -34,10 +34,27 @@ pub(crate) struct SessionRecord {
     pub(crate) earlier_workers: Vec<WorkerId>,
     /// How the present interpreter ended.
     pub(crate) exit: Option<Exit>,
+    /// It was registered without an interpreter.
+    #[serde(default)]
+    pub(crate) bare: bool,
+    /// Its terminals, oldest first, those included that ended and can still be looked at.
+    #[serde(default)]
+    pub(crate) terminals: Vec<TerminalRecord>,
     /// It is being removed: what is left of it goes at the next start.
     #[serde(default)]
     pub(crate) terminating: bool,
     pub(crate) created_at: Timestamp,
+}
+
+/// A terminal, as it is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TerminalRecord {
+    pub(crate) id: WorkerId,
+    /// As it was asked for.
+    pub(crate) spec: TerminalSpec,
+    pub(crate) created_at: Timestamp,
+    /// How and when its program ended.
+    pub(crate) ended: Option<(Exit, Timestamp)>,
 }
 
 impl SessionRecord {
@@ -64,8 +81,29 @@ impl SessionRecord {
     }
 
     /// Every interpreter that has files.
-    pub(crate) fn workers(&self) -> impl Iterator<Item = WorkerId> {
+    pub(crate) fn interpreters(&self) -> impl Iterator<Item = WorkerId> {
         self.earlier_workers.iter().copied().chain(self.worker)
+    }
+
+    /// Every worker that has files.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        let terminals = self.terminals.iter().map(|terminal| terminal.id);
+        self.interpreters().chain(terminals)
+    }
+
+    /// It was registered without an interpreter, and nobody has asked for one since.
+    pub(crate) fn has_had_no_interpreter(&self) -> bool {
+        self.bare && self.worker.is_none()
+    }
+
+    /// One of its terminals.
+    pub(crate) fn terminal(&self, id: WorkerId) -> Option<&TerminalRecord> {
+        self.terminals.iter().find(|terminal| terminal.id == id)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn terminal_mut(&mut self, id: WorkerId) -> Option<&mut TerminalRecord> {
+        self.terminals.iter_mut().find(|terminal| terminal.id == id)
     }
 }
 
@@ -96,13 +134,15 @@ mod tests {
             worker: None,
             earlier_workers: Vec::new(),
             exit: Some(Exit::default()),
+            bare: false,
+            terminals: Vec::new(),
             terminating: false,
             created_at: Timestamp::now(),
         };
         let workers: Vec<_> = (0..7).map(|_| WorkerId::new()).collect();
         let gone: Vec<_> = workers.iter().flat_map(|id| record.assign(*id)).collect();
         assert_eq!(gone, workers[..2]);
-        assert_eq!(record.workers().collect::<Vec<_>>(), workers[2..]);
+        assert_eq!(record.interpreters().collect::<Vec<_>>(), workers[2..]);
         assert_eq!(record.exit, None);
         record.save(dir.path()).unwrap();
         assert_eq!(SessionRecord::load(dir.path()).unwrap(), record);

@@ -1,9 +1,9 @@
 //! The metrics of a session agent that is a service of its own.
 
-use abide_model::{Runtime, StepOutcome};
+use abide_model::{Runtime, SnapshotReason, StepOutcome};
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::{ByRuntime, Catalogue, MetricNames, RequestMetrics, StepMetrics, set};
+use super::{ByRuntime, Catalogue, MetricNames, RequestMetrics, StepMetrics, TerminalMetrics, set};
 use crate::agent::AgentCounts;
 
 /// Every metric of a session agent that is a service; `docs/metrics.md` has this list.
@@ -38,6 +38,22 @@ pub const METRIC_NAMES: MetricNames = &[
         "abide_session_agent_queued_steps",
         "Steps that wait behind others",
     ),
+    (
+        "abide_session_agent_terminals",
+        "Terminals that can be looked at, by whether their programs live",
+    ),
+    (
+        "abide_session_agent_terminal_viewers",
+        "Attachments to terminals",
+    ),
+    (
+        "abide_session_agent_terminal_sent_bytes_total",
+        "Bytes of output and snapshots that were sent to viewers",
+    ),
+    (
+        "abide_session_agent_terminal_snapshots_total",
+        "Snapshots that were sent to viewers, by reason",
+    ),
 ];
 
 /// What changes from moment to moment; read when somebody asks.
@@ -60,6 +76,7 @@ pub(crate) struct AgentMetrics {
     warm: ByRuntime,
     running: Gauge,
     queued: Gauge,
+    terminals: TerminalMetrics,
 }
 
 impl AgentMetrics {
@@ -78,12 +95,21 @@ impl AgentMetrics {
             requests: RequestMetrics::new(&mut catalogue),
             interpreters: ByRuntime::new(&mut catalogue, "interpreters"),
             warm: ByRuntime::new(&mut catalogue, "warm_interpreters"),
+            terminals: TerminalMetrics::new(&mut catalogue),
             catalogue,
         }
     }
 
     pub(crate) fn step_ended(&self, outcome: &StepOutcome) {
         self.steps.ended(outcome);
+    }
+
+    pub(crate) fn viewer_was_sent(&self, bytes: usize) {
+        self.terminals.viewer_was_sent(bytes);
+    }
+
+    pub(crate) fn viewer_was_sent_a_snapshot(&self, reason: SnapshotReason) {
+        self.terminals.viewer_was_sent_a_snapshot(reason);
     }
 
     /// Prometheus text, with `gauges` as they are now.
@@ -96,6 +122,7 @@ impl AgentMetrics {
         self.warm.set(Runtime::Node, counts.warm_node);
         set(&self.running, counts.running_steps);
         set(&self.queued, counts.queued_steps);
+        self.terminals.set(counts.terminals);
         self.catalogue.text()
     }
 }

@@ -126,6 +126,7 @@ pub(super) fn http_config(config: &Config) -> HttpConfig {
     HttpConfig {
         max_body_bytes: super::max_body_bytes(config),
         allowed_hosts: config.allowed_hosts.clone(),
+        signs_of_life: super::signs_of_life(config),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod agents;
 mod auth;
+#[path = "dialect.rs"]
+mod dialect;
 mod errors;
 mod events;
 pub(crate) mod full_disk;
@@ -12,8 +14,14 @@ mod libraries;
 mod output;
 pub(crate) mod process;
 mod sessions;
+#[path = "shell.rs"]
+mod shell;
 mod shutdown;
 mod snapshots;
 mod steps;
 mod streams;
 mod system;
+#[path = "terminals.rs"]
+mod terminals;
+#[path = "terminals/upgrade.rs"]
+mod upgrade;

@@ -1,13 +1,21 @@
 //! The multi-terminal dialect over a raw protocol client, which knows what the contract says and nothing
 //! of the server.
 
+#[path = "dialect/acceptance.rs"]
 mod acceptance;
+#[path = "dialect/basics.rs"]
 mod basics;
+#[path = "dialect/lifetimes.rs"]
 mod lifetimes;
+#[path = "dialect/protocol.rs"]
 mod protocol;
+#[path = "dialect/requirements.rs"]
 mod requirements;
+#[path = "dialect/single.rs"]
 mod single;
+#[path = "dialect/stories.rs"]
 mod stories;
+#[path = "dialect/ways_in.rs"]
 mod ways_in;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +24,7 @@ use std::path::Path;
 use abide_testkit::{Came, JsonSocket, Refused, processes_of_worker_dir, still_alive};
 use serde_json::{Value, json};
 
-use crate::api::http::Api;
+use super::http::{Api, Composition as _};
 
 const MULTI: &str = "/terminal/ws/multi";
 
@@ -28,7 +36,7 @@ const SHELL: &str = concat!(
 );
 
 /// A server whose terminals are quiet shells.
-fn server(settings: &[&str]) -> Api {
+pub(super) fn server(settings: &[&str]) -> Api {
     let mut all = vec!["warm_python=0", SHELL];
     all.extend(settings);
     Api::with(&all)
@@ -38,7 +46,7 @@ fn server(settings: &[&str]) -> Api {
 const SECRET: &str = "a secret that the tokens of these users are signed with";
 
 /// A server that takes users' tokens besides its key.
-fn server_of_users(settings: &[&str]) -> Api {
+pub(super) fn server_of_users(settings: &[&str]) -> Api {
     let secret = format!("jwt_secret={SECRET}");
     let mut all = vec![secret.as_str()];
     all.extend(settings);
@@ -46,7 +54,7 @@ fn server_of_users(settings: &[&str]) -> Api {
 }
 
 /// What a user shows who is signed in with this account; another one each time.
-fn token(claims: Value) -> String {
+pub(super) fn token(claims: Value) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -62,7 +70,7 @@ fn token(claims: Value) -> String {
 }
 
 /// The session that a client's id stands for, as the rest of the API has it.
-async fn session_of(api: &Api, id: &str) -> Value {
+pub(super) async fn session_of(api: &Api, id: &str) -> Value {
     let sessions = api.get("/sessions").await.check(200);
     let mut all = sessions.as_array().unwrap().iter();
     let found = all.find(|it| it["runtime_metadata"]["client_session_id"] == id);
@@ -71,8 +79,14 @@ async fn session_of(api: &Api, id: &str) -> Value {
         .clone()
 }
 
+/// Where the shell of a session of this API begins.
+pub(super) fn workspace_of(api: &Api, session: &Value) -> std::path::PathBuf {
+    let (scratch, _) = api.server.scratch();
+    scratch.join(session["id"].as_str().unwrap())
+}
+
 /// The processes of a terminal: its keeper, its shell and what that has started.
-async fn processes_of(api: &Api, id: &str) -> Vec<u32> {
+pub(super) async fn processes_of(api: &Api, id: &str) -> Vec<u32> {
     let session = session_of(api, id).await;
     let session = session["id"].as_str().unwrap();
     let workers = api
@@ -86,26 +100,26 @@ async fn processes_of(api: &Api, id: &str) -> Vec<u32> {
 }
 
 /// Until none of these lives.
-async fn gone(processes: &[u32]) {
+pub(super) async fn gone(processes: &[u32]) {
     while processes.iter().any(|pid| still_alive(*pid)) {
         tokio::task::yield_now().await;
     }
 }
 
 /// `GET /health`.
-async fn health(api: &Api) -> Value {
+pub(super) async fn health(api: &Api) -> Value {
     api.get("/health").await.check(200)
 }
 
 /// Until `/health` says this.
-async fn healthy(api: &Api, field: &str, expected: u64) {
+pub(super) async fn healthy(api: &Api, field: &str, expected: u64) {
     while health(api).await[field] != expected {
         tokio::task::yield_now().await;
     }
 }
 
 /// What is drawn, without the sequences that say how.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, sequence)) = rest.split_once('\x1b') {
@@ -124,14 +138,14 @@ fn plain(text: &str) -> String {
 
 /// What a client's terminal has that was written everything that came, with what scrolled off: a snapshot draws
 /// the character before the cursor once more, so that its text alone is not to be trusted where it ends.
-fn drawn(everything: &str) -> String {
+pub(super) fn drawn(everything: &str) -> String {
     let screen = screen_of(everything);
     let above = String::from_utf8(screen.scrollback(usize::MAX)).unwrap();
     format!("{}\n{}", plain(&above), screen.text())
 }
 
 /// The numbers of lines such as `n=7;`, which must follow each other without a gap; the last one.
-fn counted(text: &str) -> u64 {
+pub(super) fn counted(text: &str) -> u64 {
     let mut last = None;
     for piece in drawn(text).split("n=").skip(1) {
         // What came last may end within a number.
@@ -151,11 +165,11 @@ fn counted(text: &str) -> u64 {
 }
 
 /// What a client's terminal shows that was written everything that came.
-fn shown(everything: &str) -> String {
+pub(super) fn shown(everything: &str) -> String {
     screen_of(everything).text()
 }
 
-fn screen_of(everything: &str) -> abide_terminal::Screen {
+pub(super) fn screen_of(everything: &str) -> abide_terminal::Screen {
     let size = abide_terminal::Size::new(80, 24).unwrap();
     let limit = abide_terminal::ScrollbackLimit(16 << 20);
     let mut screen = abide_terminal::Screen::new(size, limit, 0);
@@ -164,7 +178,7 @@ fn screen_of(everything: &str) -> abide_terminal::Screen {
 }
 
 /// Terminals as a page makes them, with names.
-async fn three(api: &Api) -> Client {
+pub(super) async fn three(api: &Api) -> Client {
     let mut client = Client::of(api).await;
     for (id, name) in [("x", "Terminal 1"), ("y", "build"), ("z", "logs")] {
         client
@@ -175,29 +189,33 @@ async fn three(api: &Api) -> Client {
 }
 
 /// One connection.
-struct Client {
+pub(super) struct Client {
     socket: JsonSocket,
     /// What was shown of each terminal since its last scrollback.
-    seen: HashMap<String, String>,
+    pub(super) seen: HashMap<String, String>,
     /// How many scrollbacks came.
-    scrollbacks: usize,
+    pub(super) scrollbacks: usize,
     /// Messages other than output that nobody has looked at.
     others: VecDeque<Value>,
 }
 
 impl Client {
     /// With the server's own key.
-    async fn of(api: &Api) -> Self {
+    pub(super) async fn of(api: &Api) -> Self {
         Self::with_token(api, &api.key).await
     }
 
-    async fn with_token(api: &Api, token: &str) -> Self {
+    pub(super) async fn with_token(api: &Api, token: &str) -> Self {
         let path = format!("{MULTI}?token={token}");
         Self::connect(api, &path, &[]).await.unwrap()
     }
 
-    async fn connect(api: &Api, path: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
-        let socket = JsonSocket::connect(api.server.url(), path, headers).await;
+    pub(super) async fn connect(
+        api: &Api,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Refused> {
+        let socket = JsonSocket::connect(api.server.base_url(), path, headers).await;
         Ok(Self {
             socket: socket.unwrap()?,
             seen: HashMap::new(),
@@ -206,27 +224,27 @@ impl Client {
         })
     }
 
-    async fn say(&mut self, kind: &str, data: Value) {
+    pub(super) async fn say(&mut self, kind: &str, data: Value) {
         let message = json!({ "type": kind, "data": data });
         self.socket.send(&message).await.unwrap();
     }
 
-    async fn say_to(&mut self, kind: &str, id: &str, data: Value) {
+    pub(super) async fn say_to(&mut self, kind: &str, id: &str, data: Value) {
         let message = json!({ "type": kind, "sessionId": id, "data": data });
         self.socket.send(&message).await.unwrap();
     }
 
-    async fn types(&mut self, id: &str, text: &str) {
+    pub(super) async fn types(&mut self, id: &str, text: &str) {
         self.say_to("input", id, json!({ "data": text })).await;
     }
 
     /// A new terminal that has shown its prompt.
-    async fn create(&mut self, id: &str) {
+    pub(super) async fn create(&mut self, id: &str) {
         self.create_with(json!({ "sessionId": id, "rows": 24, "cols": 80 }))
             .await;
     }
 
-    async fn create_with(&mut self, data: Value) {
+    pub(super) async fn create_with(&mut self, data: Value) {
         let id = data["sessionId"].as_str().unwrap().to_owned();
         self.say("create_session", data).await;
         let created = self.told("session_created").await;
@@ -236,13 +254,13 @@ impl Client {
     }
 
     /// Until the scrollback has come, which is answered.
-    async fn reattach(&mut self, id: &str) -> String {
+    pub(super) async fn reattach(&mut self, id: &str) -> String {
         let data = json!({ "sessionId": id, "rows": 24, "cols": 80 });
         self.say("reattach_session", data).await;
         self.reattached(id).await
     }
 
-    async fn reattached(&mut self, id: &str) -> String {
+    pub(super) async fn reattached(&mut self, id: &str) -> String {
         let reattached = self.told("session_reattached").await;
         assert_eq!(reattached["sessionId"], id);
         let scrollback = self.told("scrollback").await;
@@ -251,7 +269,7 @@ impl Client {
     }
 
     /// The present list.
-    async fn list(&mut self) -> Vec<Value> {
+    pub(super) async fn list(&mut self) -> Vec<Value> {
         self.socket
             .send(&json!({ "type": "list_sessions" }))
             .await
@@ -261,7 +279,7 @@ impl Client {
     }
 
     /// The ids of the present list.
-    async fn ids(&mut self) -> Vec<String> {
+    pub(super) async fn ids(&mut self) -> Vec<String> {
         let list = self.list().await;
         let ids = list
             .iter()
@@ -270,14 +288,14 @@ impl Client {
     }
 
     /// What an error said, and to which id.
-    async fn error(&mut self) -> (String, Value) {
+    pub(super) async fn error(&mut self) -> (String, Value) {
         let error = self.told("error").await;
         let text = error["data"]["error"].as_str().unwrap().to_owned();
         (text, error["sessionId"].clone())
     }
 
     /// Takes the next message; `false` at the end.
-    async fn step(&mut self) -> bool {
+    pub(super) async fn step(&mut self) -> bool {
         let message = match self.socket.next().await.unwrap() {
             Came::Json(message) => message,
             Came::Closed(..) | Came::Cut => return false,
@@ -298,7 +316,7 @@ impl Client {
     }
 
     /// Until this was shown.
-    async fn until(&mut self, id: &str, text: &str) {
+    pub(super) async fn until(&mut self, id: &str, text: &str) {
         let (mut searched, mut scrollbacks) = (0, 0);
         loop {
             let seen = self.seen.get(id).map_or("", String::as_str);
@@ -319,7 +337,7 @@ impl Client {
     }
 
     /// The next message of this type; those of others that came before it are passed over.
-    async fn told(&mut self, kind: &str) -> Value {
+    pub(super) async fn told(&mut self, kind: &str) -> Value {
         loop {
             while let Some(message) = self.others.pop_front() {
                 if message["type"] == kind {
@@ -332,7 +350,7 @@ impl Client {
     }
 
     /// The next message that is no output.
-    async fn told_any(&mut self) -> Value {
+    pub(super) async fn told_any(&mut self) -> Value {
         loop {
             if let Some(message) = self.others.pop_front() {
                 return message;
@@ -342,7 +360,7 @@ impl Client {
     }
 
     /// Everything that was sent before is answered: nothing but this ping's answer is on its way.
-    async fn settled(&mut self) {
+    pub(super) async fn settled(&mut self) {
         self.socket
             .send(&json!({ "type": "ping", "sessionId": "settled" }))
             .await

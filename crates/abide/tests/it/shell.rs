@@ -1,27 +1,28 @@
 //! Terminals from the command line: `abide shell`, `attach`, `screen`, `send` and `wait`.
 
+#[path = "shell/recordings.rs"]
 mod recordings;
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-use abide_testkit::{ServerOptions, Terminal, TestServer};
+use abide_testkit::Terminal;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::http::{Composition as _, Server};
 use crate::abide::{Ended, ended};
 
 /// A shell that says nothing but `$ `.
 const SHELL: [&str; 4] = ["--", "/bin/sh", "-c", "PS1='$ ' exec /bin/sh"];
 
-fn serve() -> TestServer {
-    let options = ServerOptions::new(env!("CARGO_BIN_EXE_abide")).set("warm_python=0");
-    TestServer::start(options).unwrap()
+fn serve() -> Server {
+    Server::begin(&["warm_python=0"])
 }
 
 /// An attached shell `demo/one` at its prompt, and the settings that its terminal had before.
-fn shell(server: &TestServer) -> (Terminal, String) {
+fn shell(server: &Server) -> (Terminal, String) {
     let args = [&["shell", "-s", "demo", "--name", "one"], &SHELL[..]].concat();
-    let mut terminal = server.terminal(&args).unwrap();
+    let mut terminal = server.cli_on_terminal(&args);
     let before = terminal.settings().unwrap();
     terminal.wait_for("$ ").unwrap();
     assert_ne!(terminal.settings().unwrap(), before);
@@ -46,8 +47,8 @@ fn leaves(mut terminal: Terminal, code: i32, before: &str) -> String {
     shown
 }
 
-fn run(server: &TestServer, args: &[&str]) -> Ended {
-    ended(&server.command(args).output().unwrap())
+fn run(server: &Server, args: &[&str]) -> Ended {
+    ended(&server.cli(args).output().unwrap())
 }
 
 #[test]
@@ -62,9 +63,7 @@ fn a_shell_outlives_whoever_looks_at_it() {
         "{shown}"
     );
 
-    let mut terminal = server
-        .terminal(&["attach", "--detach-key", "ctrl-q"])
-        .unwrap();
+    let mut terminal = server.cli_on_terminal(&["attach", "--detach-key", "ctrl-q"]);
     let before = terminal.settings().unwrap();
     // What it had shown is shown again.
     terminal.wait_for("50 200").unwrap();
@@ -99,7 +98,7 @@ fn the_window_is_followed() {
     let server = serve();
     let script = "trap 'stty size' WINCH; tail -f /dev/null & echo ready; while :; do wait; done";
     let args = ["shell", "--", "/bin/sh", "-c", script];
-    let mut terminal = server.terminal(&args).unwrap();
+    let mut terminal = server.cli_on_terminal(&args);
     terminal.wait_for("ready\r\n").unwrap();
     terminal.resize(101, 31).unwrap();
     terminal.wait_for("31 101\r\n").unwrap();
@@ -110,13 +109,13 @@ fn it_goes_on_when_the_server_is_back_and_can_be_left_when_it_is_not() {
     let mut server = serve();
     let (mut terminal, before) = shell(&server);
     answers(&mut terminal, "x=1", "x=1");
-    server.kill().unwrap();
+    server.kill_server();
     terminal.wait_for("abide: reconnecting").unwrap();
     terminal.press("echo typed-$((x + 1))").unwrap();
-    server.up(&[]).unwrap();
+    server.start_again();
     answers(&mut terminal, "", "typed-2");
 
-    server.kill().unwrap();
+    server.kill_server();
     terminal.wait_for("abide: reconnecting").unwrap();
     terminal.press("\x03").unwrap();
     let shown = leaves(terminal, 75, &before);
@@ -141,7 +140,7 @@ fn no_line_is_lost_or_doubled_when_the_server_is_killed() {
     let mut server = serve();
     let script = "read go; seq 1 200000; exit 5";
     let mut child = server
-        .command(&["shell", "-s", "demo", "--", "/bin/sh", "-c", script])
+        .cli(&["shell", "-s", "demo", "--", "/bin/sh", "-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -153,8 +152,8 @@ fn no_line_is_lost_or_doubled_when_the_server_is_killed() {
     // So little that much of it is still to come.
     let mut seen = vec![0; 300_000];
     out.read_exact(&mut seen).unwrap();
-    server.kill().unwrap();
-    server.up(&[]).unwrap();
+    server.kill_server();
+    server.start_again();
     out.read_to_end(&mut seen).unwrap();
     let ended = ended(&child.wait_with_output().unwrap());
     ended.check(5, "lost the server");
@@ -167,7 +166,7 @@ fn no_line_is_lost_or_doubled_when_the_server_is_killed() {
 fn who_only_looks_does_not_type() {
     let server = serve();
     let (mut terminal, _) = shell(&server);
-    let mut looker = server.terminal(&["attach", "demo", "--view"]).unwrap();
+    let mut looker = server.cli_on_terminal(&["attach", "demo", "--view"]);
     let before = looker.settings().unwrap();
     looker.wait_for("$ ").unwrap();
     looker.press("echo loo'ker'\r").unwrap();

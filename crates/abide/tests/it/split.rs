@@ -5,7 +5,10 @@ mod http {
 
     pub(crate) use crate::api::http::{Answer, Composition, Stream, data, output};
 
-    /// A control plane over a data plane over a session agent, and how to speak to it.
+    /// A control plane over a data plane over a session agent.
+    pub(crate) type Server = abide_testkit::TestStack;
+
+    /// The same, and how to speak to it.
     pub(crate) type Api = crate::api::http::ApiOf<abide_testkit::TestStack>;
 }
 
@@ -13,12 +16,15 @@ mod faults;
 mod full_disk;
 mod scripts;
 mod survival;
+mod terminals_below;
 mod ways_in;
 
 #[path = "api/agents.rs"]
 mod agents;
 #[path = "api/auth.rs"]
 mod auth;
+#[path = "dialect.rs"]
+mod dialect;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/events.rs"]
@@ -33,6 +39,8 @@ mod libraries;
 mod output;
 #[path = "api/sessions.rs"]
 mod sessions;
+#[path = "shell.rs"]
+mod shell;
 #[path = "api/shutdown.rs"]
 mod shutdown;
 #[path = "api/steps.rs"]
@@ -41,3 +49,5 @@ mod steps;
 mod streams;
 #[path = "api/system.rs"]
 mod system;
+#[path = "terminals.rs"]
+mod terminals;

@@ -1,13 +1,20 @@
 //! Terminals through the API: real shells, attachments as a client makes them, bytes compared.
 
+#[path = "terminals/attachments.rs"]
 mod attachments;
+#[path = "terminals/crowds.rs"]
 mod crowds;
+#[path = "terminals/journal.rs"]
 mod journal;
+#[path = "terminals/presence.rs"]
 mod presence;
+#[path = "terminals/requests.rs"]
 mod requests;
+#[path = "terminals/restarts.rs"]
 mod restarts;
+#[path = "terminals/survival.rs"]
 mod survival;
-mod upgrade;
+#[path = "terminals/viewers.rs"]
 mod viewers;
 
 use std::collections::VecDeque;
@@ -21,34 +28,34 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::api::http::Api;
+use super::http::{Api, Composition as _};
 
 /// A shell that says nothing but `$ `.
-const SHELL: [&str; 3] = ["/bin/sh", "-c", "PS1='$ ' exec /bin/sh"];
+pub(super) const SHELL: [&str; 3] = ["/bin/sh", "-c", "PS1='$ ' exec /bin/sh"];
 
 /// A terminal in a session of its own.
-struct Terminal {
-    api: Api,
+pub(super) struct Terminal {
+    pub(super) api: Api,
     /// `/sessions/{id}`
-    session: String,
+    pub(super) session: String,
     /// `/sessions/{id}/workers/{worker_id}`
-    path: String,
-    id: String,
+    pub(super) path: String,
+    pub(super) id: String,
 }
 
 impl Terminal {
     /// A shell that says nothing but `$ `.
-    async fn shell(settings: &[&str]) -> Self {
+    pub(super) async fn shell(settings: &[&str]) -> Self {
         Self::start(settings, json!({ "command": SHELL })).await
     }
 
-    async fn start(settings: &[&str], spec: Value) -> Self {
+    pub(super) async fn start(settings: &[&str], spec: Value) -> Self {
         let mut all = vec!["warm_python=0"];
         all.extend(settings);
         Self::on(Api::with(&all), spec).await
     }
 
-    async fn on(api: Api, spec: Value) -> Self {
+    pub(super) async fn on(api: Api, spec: Value) -> Self {
         let session = api.session(json!({})).await;
         let (path, id) = started(&api, &session, spec).await;
         Self {
@@ -60,7 +67,7 @@ impl Terminal {
     }
 
     /// Attached: what is typed from here on is seen coming back, and is in no first snapshot.
-    async fn attach(&self, query: &str) -> Attachment {
+    pub(super) async fn attach(&self, query: &str) -> Attachment {
         let mut attachment = self.try_attach(query).await.unwrap();
         while !query.contains("resume_from") && attachment.snapshots == 0 {
             assert!(attachment.step().await, "ended before it began");
@@ -68,8 +75,8 @@ impl Terminal {
         attachment
     }
 
-    async fn try_attach(&self, query: &str) -> Result<Attachment, Error> {
-        let url = self.api.server.url();
+    pub(super) async fn try_attach(&self, query: &str) -> Result<Attachment, Error> {
+        let url = self.api.server.base_url();
         let address = url.strip_prefix("http://").unwrap();
         let path = format!("ws://{address}{}/attach?{query}", self.path);
         let mut request = path.into_client_request().unwrap();
@@ -90,51 +97,51 @@ impl Terminal {
         })
     }
 
-    async fn screen(&self) -> String {
+    pub(super) async fn screen(&self) -> String {
         let answer = self.api.get(&format!("{}/screen", self.path)).await;
         assert_eq!(answer.status, 200);
         String::from_utf8(answer.body).unwrap()
     }
 
     /// Until the screen shows this, which may be a moment after viewers have been told.
-    async fn shows(&self, text: &str) {
+    pub(super) async fn shows(&self, text: &str) {
         while !self.screen().await.contains(text) {
             tokio::task::yield_now().await;
         }
     }
 
-    async fn state(&self) -> Value {
+    pub(super) async fn state(&self) -> Value {
         self.api.get(&self.path).await.check(200)
     }
 }
 
-async fn started(api: &Api, session: &str, mut spec: Value) -> (String, String) {
+pub(super) async fn started(api: &Api, session: &str, mut spec: Value) -> (String, String) {
     spec["kind"] = json!("terminal");
     let path = format!("{session}/workers");
     let answer = api.request("POST", &path).json(&spec);
-    let started = crate::api::http::Answer::of(answer).await.check(201);
+    let started = super::http::Answer::of(answer).await.check(201);
     let id = started["id"].as_str().unwrap().to_owned();
     (format!("{path}/{id}"), id)
 }
 
 /// One who is attached.
-struct Attachment {
-    socket: WebSocketStream<TcpStream>,
+pub(super) struct Attachment {
+    pub(super) socket: WebSocketStream<TcpStream>,
     /// What was written since the last snapshot, as it came.
-    seen: Vec<u8>,
+    pub(super) seen: Vec<u8>,
     /// The last snapshot.
     drawn: Vec<u8>,
     /// Output offset up to which it has everything.
-    offset: u64,
+    pub(super) offset: u64,
     /// Snapshots that came.
-    snapshots: usize,
+    pub(super) snapshots: usize,
     /// Control messages that nobody has looked at.
-    others: VecDeque<FromTerminal>,
+    pub(super) others: VecDeque<FromTerminal>,
 }
 
 impl Attachment {
     /// Takes the next message; `false` at the end.
-    async fn step(&mut self) -> bool {
+    pub(super) async fn step(&mut self) -> bool {
         match self.socket.next().await {
             Some(Ok(Message::Binary(bytes))) => {
                 let frame = TerminalFrame::decode(&bytes).unwrap();
@@ -161,7 +168,7 @@ impl Attachment {
     }
 
     /// Until what was written contains this.
-    async fn until(&mut self, text: &str) {
+    pub(super) async fn until(&mut self, text: &str) {
         let mut searched = 0;
         while !self.has_from(searched, text) {
             searched = self.seen.len().saturating_sub(text.len());
@@ -176,7 +183,7 @@ impl Attachment {
     }
 
     /// Until a control message comes that this picks.
-    async fn told<T>(&mut self, pick: impl Fn(&FromTerminal) -> Option<T>) -> T {
+    pub(super) async fn told<T>(&mut self, pick: impl Fn(&FromTerminal) -> Option<T>) -> T {
         loop {
             while let Some(message) = self.others.pop_front() {
                 if let Some(picked) = pick(&message) {
@@ -188,7 +195,7 @@ impl Attachment {
     }
 
     /// Why the server closed it.
-    async fn closed(&mut self) -> (CloseCode, String) {
+    pub(super) async fn closed(&mut self) -> (CloseCode, String) {
         loop {
             match self.socket.next().await {
                 Some(Ok(Message::Close(Some(frame)))) => {
@@ -200,21 +207,21 @@ impl Attachment {
         }
     }
 
-    fn has(&self, text: &str) -> bool {
+    pub(super) fn has(&self, text: &str) -> bool {
         self.has_from(0, text)
     }
 
-    fn has_from(&self, start: usize, text: &str) -> bool {
+    pub(super) fn has_from(&self, start: usize, text: &str) -> bool {
         let text = text.as_bytes();
         let mut windows = self.seen[start..].windows(text.len());
         windows.any(|window| window == text)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.seen).into_owned()
     }
 
-    async fn types(&mut self, text: &str) {
+    pub(super) async fn types(&mut self, text: &str) {
         let frame = TerminalFrame {
             kind: TerminalFrame::INPUT,
             offset: 0,
@@ -224,7 +231,7 @@ impl Attachment {
         self.socket.send(message).await.unwrap();
     }
 
-    async fn says(&mut self, what: &ToTerminal) {
+    pub(super) async fn says(&mut self, what: &ToTerminal) {
         let text = serde_json::to_string(what).unwrap();
         self.socket.send(Message::Text(text.into())).await.unwrap();
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use abide_model::{DialectMessage, DialectRequest};
+use abide_session_agent::http::SignsOfLife;
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
@@ -13,7 +14,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::allowance::Allowance;
-use crate::{ControlPlaneConfig, SignsOfLife};
+use crate::ControlPlaneConfig;
 
 /// Answers that may wait for a client to read; then no more requests of it are read.
 const ANSWERS: usize = 256;

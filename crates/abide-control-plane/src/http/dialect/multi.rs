@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use abide_model::{
     DialectCreate, DialectMessage, DialectReason, DialectRequest, SessionId, ViewerRole, WorkerId,
 };
-use abide_session_agent::{TerminalHandle, Visit, WindowSize};
+use abide_session_agent::{TOO_FAR_BEHIND, Visit, WindowSize};
 use axum::extract::ws::WebSocket;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use super::link::{Goodbye, Inbox, Job, Outbox, open};
 use super::tab::Tab;
 use super::typist::Typist;
 use super::{App, clamped};
+use crate::runtimes::{Hand, Terminal};
 use crate::service::{Attachment, Found, Owner, Refusal};
 
 /// Serves one connection until the client leaves or the server stops.
@@ -49,8 +51,8 @@ struct Connection {
 /// A terminal that the client sees.
 struct Attached {
     session: SessionId,
-    terminal: TerminalHandle,
-    viewer: u64,
+    terminal: Arc<dyn Terminal>,
+    hand: Arc<dyn Hand>,
     closed: CancellationToken,
 }
 
@@ -166,7 +168,7 @@ impl Connection {
         size: Option<WindowSize>,
         resume_from: Option<u64>,
     ) {
-        let viewer = found.terminal.attach(Visit {
+        let look = found.terminal.look(Visit {
             role: ViewerRole::Drive,
             size,
             resume_from,
@@ -174,32 +176,26 @@ impl Connection {
             scrollback: usize::MAX,
             screen_first: false,
             blocks: false,
+            ack_window: TOO_FAR_BEHIND,
         });
         let closed = CancellationToken::new();
         let attached = Attached {
             session: found.session,
-            terminal: found.terminal.clone(),
-            viewer: viewer.id(),
+            terminal: Arc::clone(&found.terminal),
+            hand: look.hand,
             closed: closed.clone(),
         };
         let tab = Tab {
             client_id: Some(id.clone()),
-            viewer,
+            eye: look.eye,
             attachment,
             connection: self.id,
             outbox: self.outbox.clone(),
             closed,
         };
         self.tabs.insert(id, attached);
-        let showing = async move {
-            if resume_from.is_none() {
-                // A snapshot is to have what was seen of the terminal before, by whomever.
-                found.terminal.catch_up().await;
-            }
-            tab.show().await;
-        };
         // Fails only when the connection ends.
-        let _ = self.jobs.send(Box::pin(showing));
+        let _ = self.jobs.send(Box::pin(tab.show()));
     }
 
     async fn close(&mut self, id: &str) -> Result<(), Refusal> {
@@ -225,28 +221,20 @@ impl Connection {
     }
 
     async fn types(&mut self, id: &str, data: String) -> Result<(), Refusal> {
-        let (session, terminal) = match self.attached(id) {
-            Some(attached) => {
-                attached.terminal.is_active(attached.viewer);
-                (attached.session, attached.terminal.clone())
-            }
+        let (session, terminal, viewer) = match self.attached(id) {
+            Some(it) => (it.session, Arc::clone(&it.terminal), it.hand.viewer()),
             None => {
                 let found = self.app.dialect_find(&self.owner, id).await?;
-                (found.session, found.terminal)
+                (found.session, found.terminal, None)
             }
         };
         self.app.dialect_active(session);
         let typist = match self.typists.entry(terminal.id()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(vacant) => {
-                let (typist, job) = Typist::new(terminal);
-                // Fails only when the connection ends.
-                let _ = self.jobs.send(job);
-                vacant.insert(typist)
-            }
+            Entry::Vacant(vacant) => vacant.insert(Typist::new(terminal, &self.app.tasks)),
         };
         let piece = self.app.dialect.config.piece_bytes;
-        let taken = typist.types(Bytes::from(data), piece);
+        let taken = typist.types(Bytes::from(data), piece, viewer);
         self.typists.retain(|_, typist| !typist.is_done());
         if taken {
             Ok(())
@@ -260,11 +248,12 @@ impl Connection {
         let (rows, cols) = clamped(self.app.dialect.config.size, rows, cols);
         let size = WindowSize::new(cols, rows);
         if let Some(attached) = self.attached(id) {
-            attached.terminal.resize(attached.viewer, size);
+            attached.hand.resizes(size);
             return Ok(());
         }
         let found = self.app.dialect_find(&self.owner, id).await?;
-        found.terminal.set_size(size).map_err(|_| Refusal::NotFound)
+        let sized = found.terminal.set_size(size).await;
+        sized.map_err(|_| Refusal::NotFound)
     }
 
     /// A terminal that the client sees, if there is anything more to be seen of it.

@@ -1,7 +1,9 @@
 //! `/terminal/ws`: one terminal, which lives as long as its connection.
 
+use std::sync::Arc;
+
 use abide_model::{DialectMessage, DialectRequest, ViewerRole};
-use abide_session_agent::{Visit, WindowSize};
+use abide_session_agent::{TOO_FAR_BEHIND, Visit, WindowSize};
 use axum::extract::ws::{WebSocket, close_code};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +12,7 @@ use super::link::{Goodbye, Inbox, Outbox, open};
 use super::tab::Tab;
 use super::typist::Typist;
 use super::{App, clamped};
+use crate::runtimes::Hand;
 use crate::service::{Found, Owner};
 
 /// Serves one connection until the client leaves or the server stops.
@@ -24,28 +27,27 @@ pub(super) async fn serve(app: App, owner: Owner, size: (u16, u16), socket: WebS
         };
         let session_id = found.session.0.simple().to_string();
         outbox.answer(&DialectMessage::Single { session_id }).await;
-        let viewer = found.terminal.attach(Visit {
+        let look = found.terminal.look(Visit {
             role: ViewerRole::Drive,
             size: Some(WindowSize::new(size.1, size.0)),
             resume_from: Some(0),
             scrollback: 0,
             screen_first: false,
             blocks: false,
+            ack_window: TOO_FAR_BEHIND,
         });
-        let id = viewer.id();
         let tab = Tab {
             client_id: None,
-            viewer,
+            eye: look.eye,
             attachment,
             connection: app.dialect.connection(),
             outbox: outbox.clone(),
             closed: CancellationToken::new(),
         };
-        let (typist, typing) = Typist::new(found.terminal.clone());
-        // Both fail only when the connection ends.
+        let typist = Typist::new(Arc::clone(&found.terminal), &app.tasks);
+        // Fails only when the connection ends.
         let _ = jobs.send(Box::pin(tab.show()));
-        let _ = jobs.send(typing);
-        hear(&app, inbox, &found, id, &typist, &outbox).await
+        hear(&app, inbox, &found, &*look.hand, &typist, &outbox).await
     };
     link.run(hears, stopping.cancelled()).await;
 }
@@ -54,21 +56,21 @@ async fn hear(
     app: &App,
     mut inbox: Inbox,
     found: &Found,
-    viewer: u64,
+    hand: &dyn Hand,
     typist: &Typist,
     outbox: &Outbox,
 ) -> Goodbye {
     loop {
         match inbox.next().await {
             Ok(DialectRequest::Input { data, .. }) => {
-                found.terminal.is_active(viewer);
                 app.dialect_active(found.session);
                 // Where too much waits already there is no word for it in single mode.
-                typist.types(Bytes::from(data), app.dialect.config.piece_bytes);
+                let piece = app.dialect.config.piece_bytes;
+                typist.types(Bytes::from(data), piece, hand.viewer());
             }
             Ok(DialectRequest::Resize { rows, cols, .. }) => {
                 let (rows, cols) = clamped(app.dialect.config.size, rows, cols);
-                found.terminal.resize(viewer, WindowSize::new(cols, rows));
+                hand.resizes(WindowSize::new(cols, rows));
             }
             Ok(DialectRequest::Ping { session_id }) => {
                 outbox.answer(&DialectMessage::Pong { session_id }).await;

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use abide_model::{DialectMessage, DialectReason};
-use abide_session_agent::{TOO_FAR_BEHIND, View, Viewer, described};
+use abide_session_agent::TOO_FAR_BEHIND;
 use tokio_util::sync::CancellationToken;
 
 use super::link::Outbox;
 use super::text::TextStream;
+use crate::runtimes::{Eye, Sight};
 use crate::service::{Attachment, News};
 
 /// A client that takes longer for a piece of output is slow.
@@ -19,7 +20,7 @@ const CANCEL: &str = "\x18";
 pub(super) struct Tab {
     /// None in single mode, which has one terminal only.
     pub(super) client_id: Option<String>,
-    pub(super) viewer: Viewer,
+    pub(super) eye: Box<dyn Eye>,
     pub(super) attachment: Attachment,
     /// The connection.
     pub(super) connection: u64,
@@ -30,7 +31,7 @@ pub(super) struct Tab {
 
 /// What a tab is told next.
 enum Next {
-    View(View),
+    Sight(Sight),
     News(News),
     Nothing,
 }
@@ -54,31 +55,29 @@ impl Tab {
                         continue;
                     }
                 },
-                view = self.viewer.next(patience) => Next::View(view),
+                sight = self.eye.next(patience) => Next::Sight(sight),
             };
             let begun = Instant::now();
             let goes_on = match next {
                 Next::Nothing => false,
                 Next::News(news) => self.tell(news).await,
-                Next::View(View::Output { bytes, .. }) => self.output(text.decode(&bytes)).await,
-                Next::View(View::Snapshot(snapshot)) => {
+                Next::Sight(Sight::Output(bytes)) => self.output(text.decode(&bytes)).await,
+                Next::Sight(Sight::Snapshot(snapshot)) => {
                     if !is_first {
                         // Within a sequence, whose rest will not come.
                         self.output(CANCEL.to_owned()).await;
                     }
                     text = TextStream::default();
-                    let bytes = snapshot.bytes.strip_prefix(CANCEL.as_bytes());
-                    let data = text.decode(bytes.unwrap_or(&snapshot.bytes));
+                    let bytes = snapshot.strip_prefix(CANCEL.as_bytes());
+                    let data = text.decode(bytes.unwrap_or(&snapshot));
                     self.scrollback(data).await
                 }
-                Next::View(View::Resized(_)) => true,
-                Next::View(View::Exited(exit)) => {
-                    let exit = described(Some(&exit));
+                Next::Sight(Sight::Exited(exit)) => {
                     let code = exit.code.or(exit.signal.map(|signal| 128 + signal));
                     self.end(DialectReason::ProcessExit, code).await;
                     false
                 }
-                Next::View(View::Closed) => {
+                Next::Sight(Sight::Gone) => {
                     self.end(DialectReason::Error, None).await;
                     false
                 }

@@ -1,41 +1,27 @@
 //! Attachments: `GET …/workers/{id}/attach` as a WebSocket. What goes over it is described in
 //! [`abide_model::FromTerminal`]'s module.
 
-mod hearing;
-mod telling;
+use std::sync::Arc;
 
-use std::time::Duration;
-
-use abide_model::{AttachmentError, FromTerminal, Problem, SessionId, ViewerRole};
+use abide_model::{
+    ACK_WINDOW, FromTerminal, Problem, SizePolicy, SnapshotReason, TerminalChanges, ViewerRole,
+};
+use abide_session_agent::http::{AttachmentHost, SignsOfLife};
 use abide_session_agent::{TerminalHandle, Visit, WindowSize};
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
-use futures_util::StreamExt as _;
-use tokio::sync::{mpsc, watch};
+use futures_util::future::BoxFuture;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::hearing::{Hearing, type_on};
-use self::telling::Telling;
 use super::{of_path, side};
 use crate::http::App;
 use crate::http::body::Fields;
 use crate::http::error::Answer;
+use crate::service::ControlPlane;
 
-/// Longest message of a viewer, in bytes: longer input comes in pieces.
-const MAX_MESSAGE: usize = 1024 * 1024;
-/// Read from a viewer at once, at most, in bytes. The buffer is cleared for each read, which for eight times
-/// as much takes longer than all the rest that is done for a key.
-const READ_BYTES: usize = 16 * 1024;
 /// Scrollback in a snapshot where the viewer does not say, and at most, in bytes.
 const SCROLLBACK: (i64, i64) = (1024 * 1024, 16 * 1024 * 1024);
-/// Messages of input that may wait for the program to read.
-const TYPED_AHEAD: usize = 64;
-/// What viewers do in vain and are not told yet; of more than that they are not told.
-const COMPLAINTS: usize = 16;
-/// How long a viewer that is told goodbye may take to hear it.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What becomes of a viewer that is slower than the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +75,7 @@ async fn attach(
     State(app): State<App>,
     Path((session, worker)): Path<(String, String)>,
     RawQuery(query): RawQuery,
-    upgrade: WebSocketUpgrade,
+    request: Request,
 ) -> Answer<Response> {
     let mut fields = Fields::of_query(query.as_deref());
     let role = fields.one_of("role", ViewerRole::parse, &["drive", "view"]);
@@ -108,84 +94,38 @@ async fn attach(
         blocks: flow == Some(Flow::Block),
         scrollback: usize::try_from(scrollback.unwrap_or(SCROLLBACK.0)).unwrap_or(0),
         screen_first: true,
+        ack_window: ACK_WINDOW,
     };
     let (session, worker) = of_path(&app, &session, &worker).await?;
     let (_, terminal) = app.terminal(session, worker).await?;
-    Ok(upgrade
-        .max_message_size(MAX_MESSAGE)
-        .read_buffer_size(READ_BYTES)
-        .on_upgrade(async move |socket| {
-            let tasks = app.tasks.clone();
-            // A task of ours, so that the server does not leave before it has said goodbye.
-            tasks.spawn("attachment", serve(app, socket, session, terminal, visit));
-        }))
+    let (mut request, _) = request.into_parts();
+    let host = Arc::clone(&app);
+    Ok(terminal.attach(&mut request, visit, host).await?)
 }
 
-/// Why an attachment ends; `None` if the viewer left.
-type Goodbye = Option<(u16, &'static str)>;
+impl AttachmentHost for ControlPlane {
+    fn signs_of_life(&self) -> SignsOfLife {
+        self.config.signs_of_life
+    }
 
-/// What a viewer said in vain.
-type Complaint = (AttachmentError, String);
+    fn viewer_was_sent(&self, bytes: usize) {
+        self.metrics.terminals.viewer_was_sent(bytes);
+    }
 
-/// Serves one viewer until it leaves, the terminal is gone or the server stops.
-async fn serve(
-    app: App,
-    socket: WebSocket,
-    session: SessionId,
-    terminal: TerminalHandle,
-    visit: Visit,
-) {
-    let viewer = terminal.attach(visit);
-    let stopping = app.tasks.stopping();
-    let (sender, receiver) = socket.split();
-    let (acknowledged, acks) = watch::channel(None);
-    let (typed, to_type) = mpsc::channel(TYPED_AHEAD);
-    let (complaints, complained) = mpsc::channel(COMPLAINTS);
-    let hearing = Hearing {
-        app: &app,
-        session,
-        terminal: &terminal,
-        viewer: viewer.id(),
-        role: visit.role,
-        acknowledged,
-        typed,
-        complaints,
-    };
-    // What a viewer typed before it left is typed all the same.
-    let typing = type_on(to_type, terminal.clone(), stopping.clone());
-    app.tasks.spawn("typing", typing);
-    let mut telling = Telling::new(sender, acks, &terminal, complained, &app);
-    let mut hears = std::pin::pin!(hearing.hear(receiver));
-    let said = tokio::select! {
-        biased;
-        // First: terminals end with the server, and that is not what is to be told.
-        () = stopping.cancelled() => Some((close_code::RESTART, "the server is stopping")),
-        heard = &mut hears => heard,
-        said = telling.tell(&terminal, viewer, visit.role) => {
-            if said.is_none() {
-                // It left; what it had sent before is there to be heard, or it is cut off.
-                let _ = tokio::time::timeout(GOODBYE, hears).await;
-            }
-            said
-        }
-    };
-    let Some((code, reason)) = said else { return };
-    let why = match code {
-        close_code::RESTART => Some(AttachmentError::ShuttingDown),
-        close_code::INVALID => Some(AttachmentError::InvalidMessage),
-        // The terminal's end was told.
-        _ => None,
-    };
-    let goodbye = async {
-        if let Some(code) = why {
-            let message = reason.to_owned();
-            telling.say(&FromTerminal::Error { code, message }).await?;
-        }
-        let reason = reason.into();
-        telling
-            .send(Message::Close(Some(CloseFrame { code, reason })))
-            .await
-    };
-    // Heard or not.
-    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    fn viewer_was_sent_a_snapshot(&self, reason: SnapshotReason) {
+        self.metrics.terminals.viewer_was_sent_a_snapshot(reason);
+    }
+
+    fn size_policy_changes<'a>(
+        &'a self,
+        terminal: &'a TerminalHandle,
+        policy: SizePolicy,
+    ) -> BoxFuture<'a, Result<(), Problem>> {
+        let changes = TerminalChanges {
+            name: None,
+            size_policy: Some(policy),
+        };
+        let changed = self.update_terminal(terminal.session(), terminal.id(), changes);
+        Box::pin(async move { changed.await.map(drop) })
+    }
 }

@@ -1,45 +1,22 @@
-//! Terminals of this process's session agent.
+//! Terminals of this process's session agent: started, taken over, ended.
 
 use std::sync::Arc;
 
-use abide_model::{
-    Exit, NewWorker, Problem, ProblemCode, Session, SessionId, TerminalSpec, Worker, WorkerId,
-};
-use abide_session_agent::{NewTerminal, TerminalHandle, WindowSize};
+use abide_model::{Exit, NewWorker, Session, TerminalSpec, Worker, WorkerId};
+use abide_session_agent::{NewTerminal, TerminalHandle};
 use abide_store::StoreError;
 use tracing::{debug, warn};
 
+use super::terminal::LocalTerminal;
 use super::{LocalRuntimes, unavailable, workspace_dir};
 use crate::service::{Outcome, store_problem};
 
-/// Size of a terminal that nobody looks at yet: columns and rows.
-const USUAL: (u16, u16) = (80, 24);
-
-/// Terminals that a session may have, those included that have ended and can still be looked at.
-const MAX_TERMINALS: usize = 64;
-
 impl LocalRuntimes {
-    /// Makes room for one more terminal: the one that ended longest ago goes.
-    async fn make_room(&self, session: SessionId) -> Outcome<()> {
-        let live = self.agent.live_terminals();
-        if live >= self.max_live {
-            return Err(limit_reached(format!(
-                "{live} terminals are running, which is the limit (max_live)"
-            )));
+    pub(super) fn here(&self, handle: TerminalHandle) -> LocalTerminal {
+        LocalTerminal {
+            handle,
+            tasks: self.tasks.clone(),
         }
-        let mut terminals = self.agent.terminals(session);
-        if terminals.len() < MAX_TERMINALS {
-            return Ok(());
-        }
-        // Ids begin with the time.
-        terminals.sort_by_key(|terminal| terminal.id().0);
-        let Some(ended) = terminals.iter().find(|terminal| terminal.exit().is_some()) else {
-            return Err(limit_reached(format!(
-                "the session has {MAX_TERMINALS} terminals already; end one first"
-            )));
-        };
-        self.agent.end_terminal(ended.id()).await;
-        Ok(())
     }
 
     /// Takes over a terminal, or records that it is gone.
@@ -101,19 +78,12 @@ impl LocalRuntimes {
         spec: TerminalSpec,
     ) -> Outcome<TerminalHandle> {
         let _lock = self.locks.lock(session.id).await;
-        self.make_room(session.id).await?;
-        let workspace = workspace_dir(session)?;
-        let new = NewTerminal {
-            id: WorkerId::new(),
-            session: session.id,
-            command: spec.command.clone(),
-            login: spec.login,
-            workspace,
-            size: WindowSize::new(spec.cols.unwrap_or(USUAL.0), spec.rows.unwrap_or(USUAL.1)),
-            policy: spec.size_policy.unwrap_or_default(),
-            output_bytes: spec.output_bytes,
-        };
-        let id = new.id;
+        let room = self.agent.room_for_terminal(session.id, self.max_live);
+        if let Some(ended) = room? {
+            self.agent.end_terminal(ended).await;
+        }
+        let (id, workspace) = (WorkerId::new(), workspace_dir(session)?);
+        let new = NewTerminal::of_spec(id, session.id, workspace, &spec);
         // Recorded first: a worker that no record names is ended at the next start.
         let recorded = NewWorker::terminal(id, session.id, spec);
         self.store
@@ -139,8 +109,4 @@ impl LocalRuntimes {
             }
         }
     }
-}
-
-fn limit_reached(message: String) -> Problem {
-    Problem::new(ProblemCode::LimitReached, message)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abide_data_plane::client::{RemoteSession, mismatch};
-use abide_model::{NewWorker, Problem, ProblemCode, RouteStatus, SessionId, SessionNews};
+use abide_model::{
+    NewWorker, Problem, ProblemCode, RouteStatus, SessionId, SessionNews, WorkerKind,
+};
 use abide_store::StoreError;
 use tracing::{info, warn};
 
@@ -14,6 +16,8 @@ use super::sessions::{Ending, Known};
 use crate::service::Outcome;
 use crate::trace;
 
+/// Why what belonged to a session is gone.
+const ENDED_BELOW: &str = "the session has expired or was terminated below this server";
 /// How long one question waits.
 const WAIT: Duration = Duration::from_secs(25);
 /// Pause after the data plane could not be asked, at first and at most.
@@ -75,6 +79,16 @@ impl Remote {
         let Ok(session) = SessionId::parse(&news.session_id) else {
             return;
         };
+        if news.kind == WorkerKind::Terminal {
+            return self.hear_of_terminal(session, news).await;
+        }
+        match news.status {
+            RouteStatus::Lost => self.look_terminals_up(session),
+            RouteStatus::Expired | RouteStatus::Terminated | RouteStatus::Failed => {
+                self.terminals_gone(session, ENDED_BELOW, false).await;
+            }
+            RouteStatus::Provisioning | RouteStatus::Ready | RouteStatus::Crashed => {}
+        }
         let Some(known) = self.find(session) else {
             return;
         };
@@ -123,7 +137,7 @@ impl Remote {
                 self.look_up(known);
             }
         }
-        Ok(())
+        self.compare_terminals().await
     }
 
     /// Looks at one session once nobody changes it.
@@ -171,10 +185,7 @@ impl Remote {
             ("lost", _) => self.lost(known, ours, mismatch()).await,
             ("crashed", _) => self.crashed(known, ours, None).await,
             ("expired" | "terminated" | "failed", _) => {
-                let problem = Problem::new(
-                    ProblemCode::SessionExpired,
-                    "the session has expired or was terminated below this server",
-                );
+                let problem = Problem::new(ProblemCode::SessionExpired, ENDED_BELOW);
                 self.gone(known, ours, problem).await;
             }
             _ => {}

@@ -290,22 +290,13 @@ impl Remote {
                 other => return other,
             }
         }
-        // Ended there only if nobody here does it.
-        let left = |expires: Timestamp| {
-            let micros = expires.as_micros() - Timestamp::now().as_micros();
-            (micros / 1_000_000 + 1).max(1) + EXPIRY_GRACE_SECONDS
-        };
-        let whole = session.ttl_seconds.filter(|_| session.sliding);
-        let whole = whole.map(|seconds| seconds.saturating_add(EXPIRY_GRACE_SECONDS));
-        let new = CreateSession {
-            session_id: label,
-            runtime: session.runtime,
-            workspace_ref: Some(session.workspace.path.clone()),
-            scratch: session.workspace.kind == WorkspaceKind::Scratch,
-            ttl_seconds: whole.or(session.expires_at.map(left)),
-            sliding: session.sliding,
-        };
-        self.client.create(&new, &trace).await
+        self.client.create(&blueprint(session, true), &trace).await
+    }
+
+    /// Has the data plane make the session, if it has none such, with nothing in it yet.
+    pub(super) async fn make_without_interpreter(&self, session: &Session) -> Outcome<()> {
+        let new = blueprint(session, false);
+        self.client.create(&new, &trace::current()).await.map(drop)
     }
 
     /// Notes that a session has this interpreter from now on.
@@ -334,6 +325,8 @@ impl Remote {
                 }
                 Err(problem) => return Err(problem),
             }
+            let reason = "it was ended with its session";
+            this.terminals_gone(session, reason, false).await;
             if let Some(known) = this.find(session) {
                 // Its steps' ends come first.
                 let idle = known.until_idle();
@@ -351,23 +344,28 @@ impl Remote {
         .await
     }
 
-    /// Ends every session's interpreter.
+    /// Ends every session's interpreter and terminals.
     pub(super) async fn end_all(self: &Arc<Self>) {
-        let all: Vec<_> = self.sessions.read().values().cloned().collect();
-        let ending = all.into_iter().filter(|known| known.death().is_none());
-        futures_util::stream::iter(ending)
-            .for_each_concurrent(AT_ONCE, async |known| {
-                let label = known.session.to_string();
-                match self.client.terminate(&label, &trace::current()).await {
-                    Ok(()) => {
-                        let ending = Ending::on_purpose(known.worker(), "stopped by `abide down`");
-                        let problem = runtime_crashed(known.session, &ending.exit);
-                        known.die(ending, problem);
-                        self.record_ending(known.session, known.ending()).await;
-                    }
-                    Err(problem) => {
-                        warn!(session = label, message = %problem.message, "cannot end it");
-                    }
+        let mut sessions = self.sessions_with_terminals();
+        for known in self.sessions.read().values() {
+            if known.death().is_none() {
+                sessions.insert(known.session);
+            }
+        }
+        futures_util::stream::iter(sessions)
+            .for_each_concurrent(AT_ONCE, async |session| {
+                let label = session.to_string();
+                if let Err(problem) = self.client.terminate(&label, &trace::current()).await {
+                    warn!(session = label, message = %problem.message, "cannot end it");
+                    return;
+                }
+                let reason = "stopped by `abide down`";
+                self.terminals_gone(session, reason, false).await;
+                if let Some(known) = self.find(session) {
+                    let ending = Ending::on_purpose(known.worker(), reason);
+                    let problem = runtime_crashed(session, &ending.exit);
+                    known.die(ending, problem);
+                    self.record_ending(session, known.ending()).await;
                 }
             })
             .await;
@@ -398,6 +396,26 @@ impl Remote {
         if let Some(ending) = ending {
             record_exit(&self.config.recorder, session, ending).await;
         }
+    }
+}
+
+/// What the data plane is to make of a session.
+fn blueprint(session: &Session, interpreter: bool) -> CreateSession {
+    // Ended there only if nobody here does it.
+    let left = |expires: Timestamp| {
+        let micros = expires.as_micros() - Timestamp::now().as_micros();
+        (micros / 1_000_000 + 1).max(1) + EXPIRY_GRACE_SECONDS
+    };
+    let whole = session.ttl_seconds.filter(|_| session.sliding);
+    let whole = whole.map(|seconds| seconds.saturating_add(EXPIRY_GRACE_SECONDS));
+    CreateSession {
+        session_id: session.id.to_string(),
+        runtime: session.runtime,
+        workspace_ref: Some(session.workspace.path.clone()),
+        scratch: session.workspace.kind == WorkspaceKind::Scratch,
+        ttl_seconds: whole.or(session.expires_at.map(left)),
+        sliding: session.sliding,
+        interpreter,
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use abide_model::{
     DialectCreate, JsonObject, NewSession, Runtime, SessionId, TerminalSpec, Timestamp, WorkerKind,
 };
-use abide_session_agent::TerminalHandle;
 use abide_store::{StoreError, StoredDialectTerminal};
 use tokio::sync::oneshot;
 
 use super::registry::Entry;
 use super::{Attachment, Found, Owner, Refusal, tidy_name};
+use crate::runtimes::Terminal;
 use crate::service::{ControlPlane, WorkspaceRequest, store_problem};
 
 /// How exactly the last activity is known.
@@ -139,7 +139,7 @@ impl ControlPlane {
                 (entry.created_at, entry.active_at) = (session.created_at, session.created_at);
             }
         }
-        self.dialect_follow(id, terminal.clone());
+        self.dialect_follow(id, Arc::clone(&terminal));
         Ok(Found {
             session: id,
             directory,
@@ -148,11 +148,11 @@ impl ControlPlane {
     }
 
     /// Follows a terminal to the end of its program.
-    fn dialect_follow(self: &Arc<Self>, session: SessionId, terminal: TerminalHandle) {
+    fn dialect_follow(self: &Arc<Self>, session: SessionId, terminal: Arc<dyn Terminal>) {
         let this = Arc::clone(self);
         self.tasks.spawn("follow a terminal", async move {
             let stopping = this.tasks.stopping();
-            let mut changes = terminal.changes();
+            let mut changes = terminal.activity();
             let exit = tokio::select! {
                 () = stopping.cancelled() => return,
                 exit = terminal.ended() => exit,

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use abide_model::{
     AgentHealth, AgentSession, AuthMode, BOOT_ID_HEADER, Problem, ProblemCode, RegisterSession,
-    RunStep, Runtime, SESSION_TOKEN_HEADER, STEP_FRAMES, StepFrame, StepStatus, WorkerExit,
-    WorkerId,
+    RunStep, Runtime, SESSION_TOKEN_HEADER, STEP_FRAMES, StepFrame, StepStatus, WorkerId,
+    WorkerNews,
 };
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
@@ -34,7 +34,7 @@ pub(super) fn router(shared: Shared) -> Router {
             get(step).delete(cancel),
         )
         .route("/v1/steps", post(run))
-        .route("/v1/exits", get(exits))
+        .route("/v1/news", get(news))
         .layer(from_fn_with_state(shared.clone(), note))
         .with_state(shared)
 }
@@ -305,7 +305,7 @@ async fn step(
     text.into_response()
 }
 
-async fn exits(
+async fn news(
     State(shared): State<Shared>,
     Query(query): Query<HashMap<String, u64>>,
     headers: HeaderMap,
@@ -314,9 +314,9 @@ async fn exits(
         return StatusCode::FORBIDDEN.into_response();
     }
     let after = query["after"];
-    let newer = |memory: &Memory| -> Vec<WorkerExit> {
-        let exits = memory.exits.iter().filter(|exit| exit.sequence > after);
-        exits.cloned().collect()
+    let newer = |memory: &Memory| -> Vec<WorkerNews> {
+        let news = memory.news.iter().filter(|exit| exit.sequence > after);
+        news.cloned().collect()
     };
     let mut changed = shared.changed.subscribe();
     let found = async {

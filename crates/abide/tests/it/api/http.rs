@@ -1,16 +1,20 @@
 //! Plain requests to a server of the test's own, and answers to look at to the letter.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use abide_client::{Message, SseParser};
 use abide_model::ProblemCode;
-use abide_testkit::{AgentOptions, Exited, Plane, ServerOptions, TestServer, TestStack};
+use abide_testkit::{AgentOptions, Exited, Plane, ServerOptions, Terminal, TestServer, TestStack};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
-/// `abide up`, and how to speak to it.
+/// `abide up`.
+pub(crate) type Server = TestServer;
+
+/// The same, and how to speak to it.
 pub(crate) type Api = ApiOf<TestServer>;
 
 /// A server and how to speak to it.
@@ -42,6 +46,26 @@ pub(crate) trait Composition: Sized {
     fn start_again(&mut self);
     /// Ends it with `SIGKILL`, and starts it again.
     fn again(&mut self);
+    /// Ends it with `SIGKILL`.
+    fn kill_server(&mut self);
+    /// A directory that belongs to the test.
+    fn place(&self) -> &Path;
+    /// What the workers' directories are in.
+    fn workers(&self) -> PathBuf;
+    /// Ends everything above the keepers with `SIGKILL`.
+    fn kill_all(&mut self);
+    /// Starts that again.
+    fn up_all(&mut self);
+    /// Ends what lives under keepers that nothing is above.
+    fn end_workers(&self);
+    /// Ends everything in order, workers included.
+    fn end_all(&mut self);
+    /// The process that serves the API.
+    fn server_pid(&self) -> u32;
+    /// The program with arguments, as whoever uses the server.
+    fn cli(&self, args: &[&str]) -> Command;
+    /// The same on a terminal.
+    fn cli_on_terminal(&self, args: &[&str]) -> Terminal;
 }
 
 impl Composition for TestServer {
@@ -93,6 +117,47 @@ impl Composition for TestServer {
     fn again(&mut self) {
         self.kill().unwrap();
         self.start_again();
+    }
+
+    fn kill_server(&mut self) {
+        self.kill().unwrap();
+    }
+
+    fn place(&self) -> &Path {
+        self.home()
+    }
+
+    fn workers(&self) -> PathBuf {
+        self.data_dir().join("workers")
+    }
+
+    fn kill_all(&mut self) {
+        self.kill().unwrap();
+    }
+
+    fn up_all(&mut self) {
+        self.start_again();
+    }
+
+    fn end_workers(&self) {
+        let down = self.command(&["down"]).output().unwrap();
+        assert!(down.status.success(), "{down:?}");
+    }
+
+    fn end_all(&mut self) {
+        self.down().unwrap();
+    }
+
+    fn server_pid(&self) -> u32 {
+        self.pid().unwrap()
+    }
+
+    fn cli(&self, args: &[&str]) -> Command {
+        self.command(args)
+    }
+
+    fn cli_on_terminal(&self, args: &[&str]) -> Terminal {
+        self.terminal(args).unwrap()
     }
 }
 
@@ -148,6 +213,55 @@ impl Composition for TestStack {
         self.kill(Plane::Control).unwrap();
         self.start_again();
     }
+
+    fn kill_server(&mut self) {
+        self.kill(Plane::Control).unwrap();
+    }
+
+    fn place(&self) -> &Path {
+        self.home()
+    }
+
+    fn workers(&self) -> PathBuf {
+        self.files(Plane::Agent).join("workers")
+    }
+
+    fn kill_all(&mut self) {
+        for plane in Plane::ALL.into_iter().rev() {
+            self.kill(plane).unwrap();
+        }
+    }
+
+    fn up_all(&mut self) {
+        for plane in Plane::ALL {
+            self.up(plane).unwrap();
+        }
+    }
+
+    fn end_workers(&self) {
+        let mut down = self.command(&["down", "--data-dir"]);
+        let down = down.arg(self.files(Plane::Agent)).output().unwrap();
+        assert!(down.status.success(), "{down:?}");
+    }
+
+    fn end_all(&mut self) {
+        let mut down = self.command(&["down", "--data-dir"]);
+        let down = down.arg(self.files(Plane::Control)).output().unwrap();
+        assert!(down.status.success(), "{down:?}");
+        self.wait(Plane::Control).unwrap();
+    }
+
+    fn server_pid(&self) -> u32 {
+        self.pid().unwrap()
+    }
+
+    fn cli(&self, args: &[&str]) -> Command {
+        self.user_command(args)
+    }
+
+    fn cli_on_terminal(&self, args: &[&str]) -> Terminal {
+        self.terminal(args).unwrap()
+    }
 }
 
 impl Api {
@@ -174,6 +288,12 @@ impl<S: Composition> ApiOf<S> {
             server,
             http: client(),
         }
+    }
+
+    /// Starts everything again that [`Composition::kill_all`] has ended.
+    pub(crate) fn up_all(&mut self) {
+        self.server.up_all();
+        self.reconnect();
     }
 
     /// The next server in the same place; the one before must have ended.

@@ -3,9 +3,10 @@
 
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::{
     Client, counted, drawn, gone, health, healthy, plain, processes_of, server, server_of_users,
-    session_of, shown, token,
+    session_of, shown, token, workspace_of,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,8 +161,7 @@ async fn a9_twenty_reattachments_lose_and_double_no_line() {
         last = now;
     }
     let session = session_of(&api, "tab-1").await;
-    let workspace = session["workspace"]["path"].as_str().unwrap();
-    std::fs::write(std::path::Path::new(workspace).join("stop"), "").unwrap();
+    std::fs::write(workspace_of(&api, &session).join("stop"), "").unwrap();
     client.until("tab-1", "end=").await;
     client.types("tab-1", "echo $i; echo fin'al'ly\r").await;
     client.until("tab-1", "finally\r\n").await;
@@ -358,9 +358,8 @@ async fn a16_an_abandoned_terminal_is_gone_with_its_processes_and_files() {
     assert!((1..6).contains(&took.as_secs()), "{took:?}");
     let path = format!("/sessions/{}", session["id"].as_str().unwrap());
     while api.get(&path).await.status != 404 {}
-    let workspace = session["workspace"]["path"].as_str().unwrap();
-    assert!(!std::path::Path::new(workspace).exists());
-    let workers = api.server.data_dir().join("workers");
+    assert!(!workspace_of(&api, &session).exists());
+    let workers = api.server.workers();
     assert_eq!(std::fs::read_dir(workers).unwrap().count(), 0);
     assert!(Client::of(&api).await.list().await.is_empty());
     assert_eq!(health(&api).await["bufferBytes"], 0);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::{Client, gone, health, healthy, processes_of, server, server_of_users, token};
 use crate::api::http::Answer;
 
@@ -96,17 +97,17 @@ async fn how_one_ended_while_no_server_was_there_is_known_to_the_next() {
     let mut api = server(&[]);
     let mut client = Client::of(&api).await;
     client.create("t").await;
-    let fifo = api.server.home().join("fifo");
+    let fifo = api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     let waiting = format!("echo g'o'; read x < {}; exit 5\r", fifo.display());
     client.types("t", &waiting).await;
     client.until("t", "go\r\n").await;
     let processes = processes_of(&api, "t").await;
-    api.server.kill().unwrap();
+    api.server.kill_all();
     std::fs::write(&fifo, "\n").unwrap();
     gone(&processes).await;
-    api.up_again();
+    api.up_all();
     let mut client = Client::of(&api).await;
     client
         .say("reattach_session", json!({ "sessionId": "t" }))

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::{
     Client, counted, gone, health, healthy, plain, processes_of, server, session_of, three,
+    workspace_of,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -19,8 +21,7 @@ async fn fr001_fr007_fr011_terminals_outlive_connections_and_go_on_being_read() 
     client.settled().await;
     drop(client);
     let session = session_of(&api, "t").await;
-    let workspace = session["workspace"]["path"].as_str().unwrap();
-    let file = std::path::Path::new(workspace).join("done");
+    let file = workspace_of(&api, &session).join("done");
     while !file.exists() {
         tokio::task::yield_now().await;
     }
@@ -227,7 +228,7 @@ async fn sc003_a_full_history_is_back_within_two_seconds() {
 async fn sc005_an_abandoned_terminal_costs_its_buffer_and_little_more() {
     let api = server(&[]);
     let memory = || {
-        let status = format!("/proc/{}/status", api.server.pid().unwrap());
+        let status = format!("/proc/{}/status", api.server.server_pid());
         let status = std::fs::read_to_string(status).unwrap();
         let line = status.lines().find(|line| line.starts_with("RssAnon:"));
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();

@@ -3,8 +3,9 @@
 use abide_testkit::{Came, JsonSocket};
 use serde_json::{Value, json};
 
+use super::super::http::Composition as _;
+use super::Api;
 use super::{Client, gone, health, healthy, server};
-use crate::api::http::Api;
 use abide_testkit::processes_of_worker_dir;
 
 struct Single {
@@ -16,7 +17,7 @@ struct Single {
 impl Single {
     async fn open(api: &Api, query: &str) -> Self {
         let path = format!("/terminal/ws?token={}{query}", api.key);
-        let socket = JsonSocket::connect(api.server.url(), &path, &[]).await;
+        let socket = JsonSocket::connect(api.server.base_url(), &path, &[]).await;
         let mut socket = socket.unwrap().unwrap();
         let Came::Json(first) = socket.next().await.unwrap() else {
             panic!("nothing came");
@@ -142,7 +143,7 @@ async fn one_whose_server_died_is_ended_by_the_next() {
 async fn where_none_can_be_started_it_says_so_and_hangs_up() {
     let api = server(&["max_terminals=0"]);
     let path = format!("/terminal/ws?token={}", api.key);
-    let socket = JsonSocket::connect(api.server.url(), &path, &[]).await;
+    let socket = JsonSocket::connect(api.server.base_url(), &path, &[]).await;
     let mut socket = socket.unwrap().unwrap();
     let failed = json!({ "type": "error", "data": "Failed to create terminal session" });
     assert_eq!(socket.next().await.unwrap(), Came::Json(failed));

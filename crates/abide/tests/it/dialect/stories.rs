@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::{
     Client, counted, gone, health, healthy, plain, processes_of, server, server_of_users, shown,
     three, token,
@@ -59,7 +60,7 @@ async fn us1_a_refresh_brings_every_terminal_back() {
 async fn us2_a_lost_network_loses_nothing() {
     let api = server(&[]);
     let client = three(&api).await;
-    let fifo = api.server.home().join("fifo");
+    let fifo = api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     let mut client = client;
@@ -114,13 +115,13 @@ async fn us4_after_the_death_of_everything_terminals_are_made_anew_under_their_n
     }
     drop(client);
     // As when the machine goes down: server, keepers and shells.
-    api.server.kill().unwrap();
+    api.server.kill_all();
     for pid in &processes {
         let pid = rustix::process::Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
     gone(&processes).await;
-    api.up_again();
+    api.up_all();
     let mut client = Client::of(&api).await;
     // AS4.1: none is offered as running. AS4.2, AS4.3: the same ids and names can be had again.
     for listed in client.list().await {
@@ -170,7 +171,7 @@ async fn e3_a_program_that_ends_while_nobody_looks_is_not_offered() {
     let api = server(&[]);
     let mut client = Client::of(&api).await;
     client.create("t").await;
-    let fifo = api.server.home().join("fifo");
+    let fifo = api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     client

@@ -3,6 +3,7 @@
 use abide_testkit::{Came, JsonSocket, Refused};
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::{Client, MULTI, server, server_of_users, token};
 use crate::api::http::Answer;
 
@@ -69,7 +70,7 @@ async fn everybody_else_is_refused_before_the_upgrade() {
 async fn who_gives_no_sign_of_life_is_given_up() {
     let api = server(&["terminal_ping_interval=20ms", "terminal_read_timeout=300ms"]);
     let path = format!("{MULTI}?token={}", api.key);
-    let connect = JsonSocket::connect(api.server.url(), &path, &[]);
+    let connect = JsonSocket::connect(api.server.base_url(), &path, &[]);
     let mut lively = connect.await.unwrap().unwrap();
     for _ in 0..50 {
         lively.pinged().await.unwrap();
@@ -80,7 +81,7 @@ async fn who_gives_no_sign_of_life_is_given_up() {
         lively.next().await.unwrap(),
         Came::Json(json!({ "type": "pong" }))
     );
-    let silent = JsonSocket::connect(api.server.url(), &path, &[])
+    let silent = JsonSocket::connect(api.server.base_url(), &path, &[])
         .await
         .unwrap()
         .unwrap();

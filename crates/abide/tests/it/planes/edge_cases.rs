@@ -25,9 +25,9 @@ async fn a_runtime_that_crashed_between_steps_is_named() {
     signal(pid, Signal::KILL);
     // A step that comes before the agent has noticed is handed over to a dead interpreter, and
     // told as such.
-    let exits = format!("{}/v1/exits?wait_ms=60000", planes.agent.url());
-    let exits = planes.http.get(exits).bearer_auth(SECRET);
-    assert_eq!(Answer::of(exits).await.check(200)[0]["sessionId"], "s1");
+    let news = format!("{}/v1/news?wait_ms=60000", planes.agent.url());
+    let news = planes.http.get(news).bearer_auth(SECRET);
+    assert_eq!(Answer::of(news).await.check(200)[0]["sessionId"], "s1");
     let answer = planes.submit("s1", "next", "open('ran', 'w')").await;
     let problem = refused(&answer, 503, Code::RuntimeCrashed);
     assert_eq!(problem["retryable"], false);

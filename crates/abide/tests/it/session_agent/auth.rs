@@ -98,7 +98,7 @@ async fn a_secret_is_for_the_plane_above() {
         .check(200);
     // To find a session again its token is enough.
     agent.post("/v1/sessions", &register).await.check(200);
-    for path in ["/v1/sessions", "/v1/exits"] {
+    for path in ["/v1/sessions", "/v1/news"] {
         refused(&agent.get(path).await, 401, Code::AuthenticationRequired);
         refused(
             &send("GET", path, "guessed", "").await,
@@ -133,7 +133,7 @@ async fn a_secret_is_for_the_plane_above() {
 async fn without_a_secret_nobody_lists_sessions_where_tokens_are_asked_for() {
     let enforced = Agent::enforced();
     let bypass = Agent::bypass();
-    for path in ["/v1/sessions", "/v1/exits"] {
+    for path in ["/v1/sessions", "/v1/news"] {
         refused(&enforced.get(path).await, 403, Code::Forbidden);
         assert_eq!(bypass.get(path).await.check(200), json!([]));
     }

@@ -130,13 +130,13 @@ async fn an_interpreter_that_died_meanwhile_is_told_as_dead() {
         )
         .await;
     gate.open().await;
-    let last = agent.get("/v1/exits").await.check(200);
+    let last = agent.get("/v1/news").await.check(200);
     assert_eq!(last, json!([]));
     agent.agent.kill().unwrap();
     signal(pid, Signal::KILL);
     agent.up_again();
-    let exits = agent.get("/v1/exits?wait_ms=60000").await.check(200);
-    assert_eq!(exits[0]["workerId"], session["workerId"]);
+    let news = agent.get("/v1/news?wait_ms=60000").await.check(200);
+    assert_eq!(news[0]["workerId"], session["workerId"]);
     let caught = agent.ended("s1", "caught").await;
     assert_eq!(
         (&caught["outcome"], &caught["exitCode"]),

@@ -1,4 +1,4 @@
-//! Workspaces, ends and exits: nothing is left over.
+//! Workspaces, ends and news: nothing is left over.
 
 use abide_model::ProblemCode as Code;
 use abide_testkit::processes_of_worker_dir;
@@ -84,17 +84,17 @@ async fn a_death_is_told_to_who_waits_for_it() {
     let session = agent.register("s1").await;
     let pid = agent.run("s1", "import os; print(os.getpid())").await;
     let pid: i32 = pid["stdout"].as_str().unwrap().trim().parse().unwrap();
-    let waiting = agent.get("/v1/exits?after=0&wait_ms=60000");
+    let waiting = agent.get("/v1/news?after=0&wait_ms=60000");
     let killing = async { kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap() };
-    let (exits, ()) = tokio::join!(waiting, killing);
-    let exits = exits.check(200);
-    let exit = &exits[0];
+    let (news, ()) = tokio::join!(waiting, killing);
+    let news = news.check(200);
+    let exit = &news[0];
     assert_eq!(
         (&exit["sessionId"], &exit["workerId"]),
         (&json!("s1"), &session["workerId"])
     );
     assert_eq!(exit["exit"]["signal"], 9);
-    let after = format!("/v1/exits?after={}", exit["sequence"]);
+    let after = format!("/v1/news?after={}", exit["sequence"]);
     assert_eq!(agent.get(&after).await.check(200), json!([]));
     let shown = agent.get("/v1/sessions/s1").await.check(200);
     assert_eq!(

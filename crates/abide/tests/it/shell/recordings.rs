@@ -1,9 +1,9 @@
 //! `abide record` and `abide play`, and what the other commands say of terminals.
 
 use abide_model::{CastEvent, CastReader};
-use abide_testkit::TestServer;
 use tempfile::TempDir;
 
+use super::super::http::{Composition as _, Server};
 use super::{SHELL, answers, leaves, run, serve, shell};
 
 /// The text of a recording's output, and how its program ended.
@@ -30,7 +30,7 @@ fn file(text: &str) -> (TempDir, String) {
     (dir, path)
 }
 
-fn start(server: &TestServer, name: &str) {
+fn start(server: &Server, name: &str) {
     let args = [&["shell", "-s", "demo", "-d", "--name", name], &SHELL[..]].concat();
     run(server, &args).check(0, "");
 }
@@ -40,11 +40,9 @@ fn a_program_is_recorded_as_it_is_seen_and_played_again() {
     let server = serve();
     let (_dir, path) = file("");
     let script = "stty size; printf '\\033[?1049hgr\\303\\274n\\033[?1049l'; read x; exit 7";
-    let mut terminal = server
-        .terminal(&[
-            "record", "demo/rec", "-o", &path, "--", "/bin/sh", "-c", script,
-        ])
-        .unwrap();
+    let mut terminal = server.cli_on_terminal(&[
+        "record", "demo/rec", "-o", &path, "--", "/bin/sh", "-c", script,
+    ]);
     let before = terminal.settings().unwrap();
     terminal.wait_for("50 200\r\n").unwrap();
     terminal.wait_for("grün\x1b[?1049l").unwrap();
@@ -81,9 +79,7 @@ fn a_terminal_that_is_there_is_recorded_from_its_journal() {
     }
     // Attached to it, from now on, until it is left.
     let (_dir, path) = file("");
-    let mut terminal = server
-        .terminal(&["record", "demo/one", "--attach", "-o", &path])
-        .unwrap();
+    let mut terminal = server.cli_on_terminal(&["record", "demo/one", "--attach", "-o", &path]);
     let before = terminal.settings().unwrap();
     terminal.wait_for("one-42").unwrap();
     terminal.wait_for("$ ").unwrap();
@@ -109,7 +105,7 @@ fn playing_leaves_the_terminal_as_it_was() {
         [3600, \"o\", \"late\"]\n";
     let (_dir, path) = file(cast);
     for keys in ["q", "\x03"] {
-        let mut terminal = server.terminal(&["play", &path]).unwrap();
+        let mut terminal = server.cli_on_terminal(&["play", &path]);
         let before = terminal.settings().unwrap();
         let shown = terminal.wait_for("colours").unwrap();
         assert!(!shown.contains("\x1b[c"), "{shown:?}");
@@ -122,9 +118,7 @@ fn playing_leaves_the_terminal_as_it_was() {
         );
         assert!(!shown.contains("late"));
     }
-    let mut terminal = server
-        .terminal(&["play", &path, "--idle-limit", "10ms"])
-        .unwrap();
+    let mut terminal = server.cli_on_terminal(&["play", &path, "--idle-limit", "10ms"]);
     let before = terminal.settings().unwrap();
     terminal.wait_for("late").unwrap();
     leaves(terminal, 0, &before);

@@ -4,6 +4,7 @@ use abide_model::{FromTerminal, SnapshotReason, ToTerminal, ViewerRole};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::super::http::Composition as _;
 use super::{Attachment, Terminal};
 use crate::api::http::Answer;
 
@@ -84,7 +85,7 @@ async fn a_large_paste_arrives_whole() {
     let sent = terminal.api.request("POST", &path).body(paste.clone());
     assert_eq!(Answer::of(sent).await.status, 204);
     viewer.until("done\r\n").await;
-    let (scratch, _) = crate::api::http::Composition::scratch(&terminal.api.server);
+    let (scratch, _) = terminal.api.server.scratch();
     let file = scratch.join(&terminal.session[10..]).join("pasted");
     let pasted = std::fs::read(file).unwrap();
     let differs = pasted
@@ -120,7 +121,7 @@ async fn who_returns_gets_what_followed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_typed_before_leaving_is_typed() {
     let terminal = Terminal::shell(&[]).await;
-    let typed = terminal.api.server.home().join("typed");
+    let typed = terminal.api.server.place().join("typed");
     for n in 0..20 {
         let mut viewer = terminal.attach("scrollback=0").await;
         viewer

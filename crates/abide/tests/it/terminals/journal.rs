@@ -6,6 +6,7 @@ use abide_model::{CastEvent, CastHeader, CastReader, FromTerminal, ProblemCode, 
 use abide_terminal::{Screen, ScrollbackLimit, Size};
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::Terminal;
 
 /// A recording, read.
@@ -206,7 +207,7 @@ async fn the_screen_survives_when_small_writes_have_turned_the_ring() {
         os.write(1,b'\\033[2J\\033[3;5Hstanding\\033[9;1Hgo')\n\
         while os.read(0,1)!=b'q': os.write(1,b'.\\b')\n\
         os.write(1,b'\\033[11;1Hdone ')\nos.read(0,1)\n";
-    let path = terminal.api.server.home().join("program.py");
+    let path = terminal.api.server.place().join("program.py");
     std::fs::write(&path, program).unwrap();
     viewer.types(&format!("python3 {}\n", path.display())).await;
     viewer.until("go").await;

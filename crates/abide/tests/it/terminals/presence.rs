@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::super::http::Composition as _;
 use super::{Attachment, Terminal};
 use futures_util::{SinkExt as _, StreamExt as _};
 
@@ -195,6 +196,7 @@ async fn before_the_server_closes_it_says_why() {
 async fn who_gives_no_sign_of_life_is_given_up() {
     let settings = ["terminal_ping_interval=20ms", "terminal_read_timeout=300ms"];
     let terminal = Terminal::shell(&settings).await;
+    terminal.shows("$").await;
     let silent = terminal.attach("").await;
     let mut lively = terminal.attach("").await;
     present(&mut lively, |_, all| all.len() == 2).await;
@@ -222,7 +224,7 @@ async fn no_compression_is_agreed_to() {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
     let terminal = Terminal::shell(&[]).await;
-    let url = terminal.api.server.url();
+    let url = terminal.api.server.base_url();
     let address = url.strip_prefix("http://").unwrap();
     let request = format!("ws://{address}{}/attach", terminal.path);
     let mut request = request.into_client_request().unwrap();

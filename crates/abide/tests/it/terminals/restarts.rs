@@ -4,6 +4,7 @@ use abide_model::{FromTerminal, ProblemCode};
 use abide_testkit::{processes_of_worker_dir, still_alive};
 use serde_json::{Value, json};
 
+use super::super::http::Composition as _;
 use super::Terminal;
 use crate::api::http::Answer;
 
@@ -65,12 +66,7 @@ async fn a_terminal_is_started_again_and_what_it_wrote_stays() {
     viewer.until("$ ").await;
     viewer.types("nohup sleep 1003 & echo o'l'd\n").await;
     viewer.until("old\r\n$ ").await;
-    let dir = terminal
-        .api
-        .server
-        .data_dir()
-        .join("workers")
-        .join(&terminal.id);
+    let dir = terminal.api.server.workers().join(&terminal.id);
     let processes = processes_of_worker_dir(&dir);
     assert!(!processes.is_empty());
 
@@ -124,12 +120,7 @@ async fn programs_that_outlive_theirs_are_found_after_a_kill_and_end_with_the_se
         _ => None,
     });
     assert_eq!(exit.await, Some(3));
-    let dir = terminal
-        .api
-        .server
-        .data_dir()
-        .join("workers")
-        .join(&terminal.id);
+    let dir = terminal.api.server.workers().join(&terminal.id);
     let mut processes = processes_of_worker_dir(&dir);
     processes.extend(processes_of_worker_dir(std::path::Path::new(&terminal.id)));
     assert!(processes.len() >= 2, "{processes:?}");

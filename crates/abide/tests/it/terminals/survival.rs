@@ -3,6 +3,7 @@
 use abide_testkit::{processes_of_worker_dir, still_alive};
 use serde_json::json;
 
+use super::super::http::Composition as _;
 use super::Terminal;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,24 +83,23 @@ async fn the_screen_is_the_same_after_a_kill_though_the_ring_has_turned() {
 async fn an_end_that_nobody_saw_is_found() {
     let mut terminal = Terminal::shell(&[]).await;
     let mut viewer = terminal.attach("").await;
-    let fifo = terminal.api.server.home().join("fifo");
+    let fifo = terminal.api.server.place().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     viewer
         .types(&format!("echo g'o'; read x < {}; exit 5\n", fifo.display()))
         .await;
     viewer.until("go\r\n").await;
-    let server = terminal.api.server.pid().unwrap();
-    terminal.api.server.kill().unwrap();
+    let server = terminal.api.server.server_pid();
+    terminal.api.server.kill_all();
     assert!(!still_alive(server));
     // It goes on, and ends, while no server is there.
-    let workers = terminal.api.server.data_dir().join("workers");
-    let dir = workers.join(&terminal.id);
+    let dir = terminal.api.server.workers().join(&terminal.id);
     std::fs::write(&fifo, "\n").unwrap();
     while !dir.join("exit.json").exists() {
         tokio::task::yield_now().await;
     }
-    terminal.api.up_again();
+    terminal.api.up_all();
     let state = terminal.state().await;
     assert_eq!(
         (&state["state"], &state["exit"]["code"]),
@@ -116,19 +116,13 @@ async fn who_is_waited_for_does_not_keep_a_terminal_from_being_ended() {
         viewer.types("while :; do echo and so on; done\n").await;
         // It sees some of it, and then takes no more: the ring fills, and the program waits.
         viewer.until("and so on\r\nand so on\r\n").await;
-        let dir = terminal
-            .api
-            .server
-            .data_dir()
-            .join("workers")
-            .join(&terminal.id);
+        let dir = terminal.api.server.workers().join(&terminal.id);
         let processes = processes_of_worker_dir(&dir);
         if server_is_there {
             assert_eq!(terminal.api.delete(&terminal.path).await.status, 204);
         } else {
-            terminal.api.server.kill().unwrap();
-            let down = terminal.api.server.command(&["down"]).output().unwrap();
-            assert!(down.status.success(), "{down:?}");
+            terminal.api.server.kill_all();
+            terminal.api.server.end_workers();
         }
         for pid in processes {
             assert!(!still_alive(pid), "{pid} is left");
@@ -146,12 +140,7 @@ async fn nothing_is_left_of_a_terminal_that_is_ended() {
             .types("nohup sleep 1001 & setsid sleep 1002 & echo r'e'ady\n")
             .await;
         viewer.until("ready\r\n").await;
-        let dir = terminal
-            .api
-            .server
-            .data_dir()
-            .join("workers")
-            .join(&terminal.id);
+        let dir = terminal.api.server.workers().join(&terminal.id);
         let mut processes = processes_of_worker_dir(&dir);
         let named = terminal.id.clone();
         processes.extend(processes_of_worker_dir(std::path::Path::new(&named)));
@@ -162,7 +151,7 @@ async fn nothing_is_left_of_a_terminal_that_is_ended() {
                 let path = format!("{}?force=true", terminal.session);
                 assert_eq!(terminal.api.delete(&path).await.status, 204);
             }
-            _ => terminal.api.server.down().unwrap(),
+            _ => terminal.api.server.end_all(),
         }
         for pid in processes {
             assert!(!still_alive(pid), "{how}: {pid} is left");

@@ -8,8 +8,8 @@ use abide_testkit::{ServerOptions, TestServer};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::{SHELL, Terminal, started};
-use crate::api::http::Api;
+use super::http::Api;
+use super::terminals::{SHELL, Terminal, started};
 
 /// As long as the present version, so that it can stand in its place.
 const NEXT_VERSION: &str = "9.9.9";

@@ -1,10 +1,9 @@
 //! What a viewer says, and what comes of it.
 
+use abide_keeper::WindowSize;
 use abide_model::{
-    AttachmentError, MAX_VIEWER_NAME, SessionId, SizePolicy, TerminalChanges, TerminalFrame,
-    ToTerminal, ViewerRole,
+    AttachmentError, MAX_VIEWER_NAME, SizePolicy, TerminalFrame, ToTerminal, ViewerRole,
 };
-use abide_session_agent::{Introduction, TerminalHandle, WindowSize};
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::StreamExt as _;
@@ -12,15 +11,14 @@ use futures_util::stream::SplitStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Complaint, Goodbye};
-use crate::http::App;
+use super::{AttachmentHost, Complaint, Goodbye};
+use crate::terminal::{Introduction, TerminalHandle};
 
 const WRONG: Goodbye = Some((close_code::INVALID, "not a message of an attachment"));
 
 /// See the module.
 pub(super) struct Hearing<'a> {
-    pub(super) app: &'a App,
-    pub(super) session: SessionId,
+    pub(super) host: &'a dyn AttachmentHost,
     pub(super) terminal: &'a TerminalHandle,
     /// Its number.
     pub(super) viewer: u64,
@@ -34,7 +32,7 @@ pub(super) struct Hearing<'a> {
 impl Hearing<'_> {
     /// Does what the viewer says, until it leaves or gives no sign of life.
     pub(super) async fn hear(mut self, mut receiver: SplitStream<WebSocket>) -> Goodbye {
-        let limit = self.app.config.signs_of_life.read_timeout;
+        let limit = self.host.signs_of_life().read_timeout;
         loop {
             let message = match tokio::time::timeout(limit, receiver.next()).await {
                 Ok(Some(Ok(message))) => message,
@@ -111,21 +109,16 @@ impl Hearing<'_> {
         self.role = role.unwrap_or(self.role);
         let as_whom = Introduction { name, role };
         self.terminal.introduce(self.viewer, as_whom);
-        if size_policy.is_none() {
+        let Some(policy) = size_policy else {
             return;
-        }
+        };
         if self.role != ViewerRole::Drive {
             return self.complain(
                 AttachmentError::NotDriving,
                 "one who only looks does not change whose size the terminal has",
             );
         }
-        let changes = TerminalChanges {
-            name: None,
-            size_policy,
-        };
-        let worker = self.terminal.id();
-        let changed = self.app.update_terminal(self.session, worker, changes);
+        let changed = self.host.size_policy_changes(self.terminal, policy);
         if let Err(problem) = changed.await {
             self.complain(AttachmentError::NotChanged, &problem.message);
         }

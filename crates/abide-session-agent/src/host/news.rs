@@ -1,26 +1,26 @@
-//! Interpreters that died by themselves, for the plane above.
+//! What befalls workers without the plane above having asked for it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use abide_model::{Exit, Timestamp, WorkerExit, WorkerId};
+use abide_model::{Timestamp, WorkerNews};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// How many are remembered. Who misses more than that has to list the sessions.
+/// How many are remembered. Who misses more than that has to list sessions and terminals.
 const REMEMBERED: usize = 1024;
 
-/// The latest exits, in order.
+/// The latest news, in order.
 #[derive(Debug)]
-pub(crate) struct Exits {
-    latest: Mutex<VecDeque<WorkerExit>>,
+pub(crate) struct News {
+    latest: Mutex<VecDeque<WorkerNews>>,
     /// Sequence number of the last one.
     head: watch::Sender<u64>,
 }
 
-impl Exits {
+impl News {
     /// Sequence numbers begin with the time, so that those of a later start are higher: who asks
-    /// for what comes after an exit of an earlier start gets all there are.
+    /// for what comes after news of an earlier start gets all there are.
     pub(crate) fn new() -> Self {
         let begin = u64::try_from(Timestamp::now().as_micros()).unwrap_or(0);
         Self {
@@ -29,24 +29,19 @@ impl Exits {
         }
     }
 
-    /// Adds one and wakes whoever waits for it.
-    pub(crate) fn push(&self, session_id: String, worker_id: WorkerId, exit: Exit) {
+    /// Adds one, with the next number, and wakes whoever waits for it.
+    pub(crate) fn push(&self, news: WorkerNews) {
         let mut latest = self.latest.lock();
         let sequence = *self.head.borrow() + 1;
         if latest.len() == REMEMBERED {
             latest.pop_front();
         }
-        latest.push_back(WorkerExit {
-            sequence,
-            session_id,
-            worker_id,
-            exit,
-        });
+        latest.push_back(WorkerNews { sequence, ..news });
         self.head.send_replace(sequence);
     }
 
     /// Those after `after`; if there are none, waits that long for one.
-    pub(crate) async fn after(&self, after: u64, wait: Duration) -> Vec<WorkerExit> {
+    pub(crate) async fn after(&self, after: u64, wait: Duration) -> Vec<WorkerNews> {
         let mut head = self.head.subscribe();
         let deadline = tokio::time::Instant::now() + wait;
         loop {
@@ -72,28 +67,41 @@ impl Exits {
 
 #[cfg(test)]
 mod tests {
+    use abide_model::{Exit, WorkerId, WorkerKind};
+
     use super::*;
 
+    fn exit(session: &str) -> WorkerNews {
+        WorkerNews {
+            sequence: 0,
+            session_id: session.to_owned(),
+            worker_id: WorkerId::new(),
+            kind: WorkerKind::Interpreter,
+            exit: Some(Exit::default()),
+            size_policy: None,
+        }
+    }
+
     #[tokio::test]
-    async fn exits_come_in_order_and_wake_who_waits() {
-        let exits = Exits::new();
-        let none = exits.after(0, Duration::ZERO).await;
+    async fn news_come_in_order_and_wake_who_waits() {
+        let news = News::new();
+        let none = news.after(0, Duration::ZERO).await;
         assert!(none.is_empty());
-        let waiting = exits.after(0, Duration::from_secs(600));
-        let pushing = async { exits.push("s1".to_owned(), WorkerId::new(), Exit::default()) };
+        let waiting = news.after(0, Duration::from_secs(600));
+        let pushing = async { news.push(exit("s1")) };
         let (found, ()) = tokio::join!(waiting, pushing);
         assert_eq!(found.len(), 1);
         for n in 0..REMEMBERED {
-            exits.push(format!("s{n}"), WorkerId::new(), Exit::default());
+            news.push(exit(&format!("s{n}")));
         }
-        let all = exits.after(0, Duration::ZERO).await;
+        let all = news.after(0, Duration::ZERO).await;
         assert_eq!(all.len(), REMEMBERED);
         assert!(all.is_sorted_by_key(|exit| exit.sequence));
         let last = all[REMEMBERED - 1].sequence;
-        let rest = exits
+        let rest = news
             .after(all[REMEMBERED - 3].sequence, Duration::ZERO)
             .await;
         assert_eq!(rest.len(), 2);
-        assert!(exits.after(last, Duration::ZERO).await.is_empty());
+        assert!(news.after(last, Duration::ZERO).await.is_empty());
     }
 }

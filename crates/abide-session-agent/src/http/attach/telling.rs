@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use abide_model::{ACK_WINDOW, FromTerminal, TerminalFrame, ViewerRole};
-use abide_session_agent::{Attendance, TOO_FAR_BEHIND, TerminalHandle, View, Viewer, WindowSize};
+use abide_keeper::WindowSize;
+use abide_model::{FromTerminal, TerminalFrame};
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::SinkExt as _;
@@ -12,9 +12,8 @@ use futures_util::stream::SplitSink;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Moment, Interval};
 
-use super::{Complaint, Goodbye};
-use crate::http::App;
-use crate::metrics::Metrics;
+use super::{AttachmentHost, Complaint, Goodbye};
+use crate::terminal::{Attendance, TOO_FAR_BEHIND, TerminalHandle, View, Viewer, Visit, described};
 
 /// Between two tellings of who is there: a crowd that comes is told in few messages, not each to each.
 const BETWEEN_TELLINGS: Duration = Duration::from_millis(100);
@@ -27,7 +26,7 @@ pub(super) struct Telling<'a> {
     /// The last acknowledged offset, once the viewer acknowledges.
     acks: watch::Receiver<Option<u64>>,
     asides: Asides,
-    metrics: &'a Metrics,
+    host: &'a dyn AttachmentHost,
 }
 
 /// What is to be said besides what the terminal shows.
@@ -68,12 +67,12 @@ impl<'a> Telling<'a> {
         acks: watch::Receiver<Option<u64>>,
         terminal: &TerminalHandle,
         complaints: mpsc::Receiver<Complaint>,
-        app: &'a App,
+        host: &'a dyn AttachmentHost,
     ) -> Self {
         let mut attendance = terminal.attendance();
         // Who was there before is news to one who comes.
         attendance.mark_changed();
-        let mut pings = tokio::time::interval(app.config.signs_of_life.ping_interval);
+        let mut pings = tokio::time::interval(host.signs_of_life().ping_interval);
         pings.reset();
         Self {
             sender,
@@ -84,7 +83,7 @@ impl<'a> Telling<'a> {
                 next_telling: Moment::now(),
                 complaints,
             },
-            metrics: &app.metrics,
+            host,
         }
     }
 
@@ -92,13 +91,13 @@ impl<'a> Telling<'a> {
         &mut self,
         terminal: &TerminalHandle,
         mut viewer: Viewer,
-        role: ViewerRole,
+        visit: &Visit,
     ) -> Goodbye {
         let size = terminal.size().unwrap_or(WindowSize::new(0, 0));
         let attached = FromTerminal::Attached {
             worker_id: terminal.id(),
             viewer_id: viewer.id(),
-            role,
+            role: visit.role,
             cols: size.columns,
             rows: size.rows,
         };
@@ -107,8 +106,8 @@ impl<'a> Telling<'a> {
         loop {
             tokio::select! {
                 biased;
-                waited = wait_for_acks(&mut self.acks, viewer.offset()) => if waited {
-                    patience = Some(ACK_WINDOW);
+                waited = wait_for_acks(&mut self.acks, viewer.offset(), visit.ack_window) => if waited {
+                    patience = Some(visit.ack_window);
                 },
                 aside = self.asides.next() => {
                     // However long it reads nothing, it is to know that somebody is here.
@@ -141,14 +140,14 @@ impl<'a> Telling<'a> {
                     self.say(&announced).await?;
                     self.frame(TerminalFrame::SNAPSHOT, offset, &snapshot.bytes)
                         .await?;
-                    self.metrics.viewer_was_sent_a_snapshot(reason);
+                    self.host.viewer_was_sent_a_snapshot(reason);
                 }
                 View::Resized(size) => {
                     let (cols, rows) = (size.columns, size.rows);
                     self.say(&FromTerminal::Resize { cols, rows }).await?;
                 }
                 View::Exited(exit) => {
-                    let exit = abide_session_agent::described(Some(&exit));
+                    let exit = described(Some(&exit));
                     self.say(&FromTerminal::Exit { exit }).await?;
                 }
                 View::Closed => return Some((close_code::NORMAL, "the terminal is gone")),
@@ -180,7 +179,7 @@ impl<'a> Telling<'a> {
             bytes,
         };
         self.send(Message::Binary(frame.encode().into())).await?;
-        self.metrics.viewer_was_sent(bytes.len());
+        self.host.viewer_was_sent(bytes.len());
         Some(())
     }
 
@@ -197,8 +196,8 @@ impl<'a> Telling<'a> {
 }
 
 /// Waits until what was sent is acknowledged as far as it must be; whether there was a wait.
-async fn wait_for_acks(acks: &mut watch::Receiver<Option<u64>>, sent: u64) -> bool {
-    let near = |acked: &Option<u64>| acked.is_none_or(|acked| sent < acked + ACK_WINDOW);
+async fn wait_for_acks(acks: &mut watch::Receiver<Option<u64>>, sent: u64, window: u64) -> bool {
+    let near = |acked: &Option<u64>| acked.is_none_or(|acked| sent < acked.saturating_add(window));
     if near(&acks.borrow()) {
         return false;
     }
