@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use abide_model::{
-    AgentHealth, AgentSession, AgentStep, BOOT_ID_HEADER, RegisterSession, RunStep,
-    SESSION_TOKEN_HEADER, STEP_FRAMES, TerminalState, WorkerNews,
+    AgentHealth, AgentSession, AgentStep, RegisterSession, RunStep, SESSION_TOKEN_HEADER,
+    STEP_FRAMES, TerminalState, WorkerNews,
 };
 use abide_session_agent::Tasks;
 use axum::body::Body;
@@ -20,7 +20,6 @@ pub use crate::peer::{AgentTimes, Connections};
 use crate::peer::{BOOT_ID, Peer, RequestParts, encode};
 
 const SESSION_TOKEN: HeaderName = HeaderName::from_static(SESSION_TOKEN_HEADER);
-const BOOT_ID: HeaderName = HeaderName::from_static(BOOT_ID_HEADER);
 
 /// One session agent at a base URL.
 #[derive(Clone)]
