@@ -310,10 +310,7 @@ impl JournalWriter {
     /// Asks the reader to wake the writer once there is room. Returns `false` when there is
     /// room for `want` bytes by now and no wake-up will come.
     pub(crate) fn wait_for_reader(&mut self, want: u64) -> bool {
-        let floor = self.floor();
-        // Half of what is unread: a wake-up for every record read would cost more than reading.
-        // Never beyond the head, so a reader that has caught up has always woken the writer.
-        let target = floor + (self.head_seq - floor).div_ceil(2);
+        let target = self.half_read(self.floor());
         self.map
             .header()
             .writer_waiting
@@ -326,6 +323,33 @@ impl JournalWriter {
         }
         self.stop_waiting();
         false
+    }
+
+    /// How far a reader that stands at `floor` must come to wake the writer: past half of the entries that
+    /// are unread, or past half of their bytes, whichever is less. A wake-up for every record read would cost more
+    /// than reading. Neither alone would do: a reader may stay behind for good with a part of a full ring, as who
+    /// stores what it has come to does, and few large entries may be before many small ones.
+    fn half_read(&self, floor: u64) -> u64 {
+        let unread = self.head_seq - floor;
+        let offset = |seq: u64| {
+            if seq < self.head_seq {
+                self.map.slot(seq).load().offset
+            } else {
+                self.head_offset
+            }
+        };
+        let half = offset(floor) + (self.head_offset - offset(floor)) / 2;
+        // Never beyond the head, so a reader that has caught up has always woken the writer.
+        let (mut low, mut high) = (floor, floor + unread.div_ceil(2));
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            if offset(middle) < half {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        high
     }
 
     /// Takes back [`Self::wait_for_reader`].
@@ -351,5 +375,38 @@ fn claim(file: &File, start: u64, len: u64) -> rustix::io::Result<()> {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
             Err(errno) => Err(errno),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{FIRST, LAST};
+
+    /// Who stores what it has come to stays behind by up to a quarter of the ring's bytes, and by up to a quarter of
+    /// its entries. That is enough, however large the entries are.
+    #[test]
+    fn a_reader_that_stays_a_quarter_behind_wakes_the_writer() {
+        const RING: u64 = 64 * 1024;
+        for (large, small) in [(13, 150), (150, 13)] {
+            let home = tempfile::tempdir().unwrap();
+            let path = home.path().join("journal");
+            let mut writer = JournalWriter::create(&path, Uuid::nil(), RING).unwrap();
+            // In either order.
+            let sizes = if large < small {
+                [4096, 64]
+            } else {
+                [64, 4096]
+            };
+            for (count, size) in [(large, sizes[0]), (small, sizes[1])] {
+                for _ in 0..count {
+                    assert!(writer.append(Tag::Terminal, FIRST | LAST, &vec![b'x'; size]));
+                }
+            }
+            let target = writer.half_read(0);
+            let behind = writer.head_offset - writer.map.slot(target).load().offset;
+            assert!(behind >= RING / 4, "{behind} bytes");
+            assert!(writer.head_seq - target >= writer.head_seq / 4, "{target}");
+        }
     }
 }
