@@ -374,8 +374,7 @@ fn a_terminal_closes_with_the_client_of_a_dead_keeper() {
     let home = tempfile::tempdir().unwrap();
     let closed = home.path().join("closed");
     let script = format!(
-        "trap '' HUP; (while read line; do :; done; echo closed > {}) < /dev/tty & \
-         echo ready; wait",
+        "trap '' HUP; (echo ready; while read line; do :; done; echo closed > {}) < /dev/tty & wait",
         closed.display()
     );
     let kept = Kept::launch(&shell_on_terminal(&format!("set -m; {script}")));

@@ -6,7 +6,7 @@ use abide_model::{ACK_WINDOW, Problem, ViewerRole};
 use super::super::body::Fields;
 use crate::terminal::Visit;
 
-/// What [`visit_of`] reads.
+/// What `visit_of` reads.
 pub fn query_of(visit: &Visit) -> String {
     let Visit {
         role,
